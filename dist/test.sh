@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# sudo dist/test.sh [pytest arguments]: without arguments everything that CI checks, with them pytest alone. Installs what
+# it needs. Not root: runs what needs no root, and says at the end what that left out.
+set -euo pipefail
+# shellcheck source=dist/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+if ((EUID == 0)); then
+  install_packages
+  make_venv dev
+else
+  cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/wesher temporary=
+  if ! mkdir -p "$cache" 2>/dev/null || [[ ! -w $cache ]]; then
+    temporary=$(mktemp -d)
+    cache=$temporary
+  fi
+  # shellcheck disable=SC2317 # called by the trap
+  at_exit() {
+    if [[ ! -e $cache/dev/complete ]]; then
+      local missing
+      missing=$(missing_packages | paste -sd ' ')
+      say "FAILED to make an environment for the tests in $cache${missing:+; as root it would install $missing}"
+    fi
+    [[ -z $temporary ]] || rm -rf "$temporary"
+  }
+  trap at_exit EXIT
+  make_venv dev
+fi
+
+cd "$checkout"
+export WESHER_BIN=$venv/bin/wesher
+# no tool leaves a cache in the checkout, which may not be root's
+export PYTHONPYCACHEPREFIX=$cache/tools/pycache MYPY_CACHE_DIR=$cache/tools/mypy RUFF_CACHE_DIR=$cache/tools/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY=$cache/tools/hypothesis
+run() { "$venv/bin/python" -m "$@"; }
+
+if (($# == 0)); then
+  run ruff check
+  run ruff format --check
+  run mypy
+  run mypy tests/lab
+fi
+status=0
+run pytest -o "cache_dir=$cache/tools/pytest" "$@" || status=$?
+if ((EUID != 0)); then
+  say "NOT ROOT: every test marked 'root' was skipped (namespaces, real uids, /dev/net/tun). Run them: sudo dist/test.sh"
+fi
+exit "$status"

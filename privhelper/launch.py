@@ -1,0 +1,346 @@
+"""The launcher: as root, make what needs root, start the agent with nothing, and become the helper.
+
+    open the hosts file, make the directories, a TUN link and its UAPI listener
+    wireguard-go    fork, exec    helper's uid, CAP_NET_ADMIN, own session    0-2, 3 TUN, 4 UAPI listener
+    agent           fork, exec    agent's uid, no capability, own session     0-2, 3 helper, 4 its configuration
+    helper          exec, same pid, helper's uid, CAP_NET_ADMIN               0-2, 3 agent, 4 hosts file
+
+Each is exec'ed, so none has the launcher's memory. No launcher stays: the helper is the parent and the main pid.
+The agent's configuration, with the cluster key, travels in a memfd and nowhere else. Own sessions keep both network
+processes off the operator's terminal (TIOCSTI needs a controlling terminal).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import shutil
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final, NoReturn
+
+from privhelper.options import Pinned
+from privhelper.sandbox import NET_ADMIN, Identity, close_all_but, die_with_parent, gain_nothing
+from privhelper.userspace import DIRECTORY, socket_path
+
+PEER_FD: Final = 3
+"""The socket to the other half, in either half."""
+EXTRA_FD: Final = 4
+"""The agent's configuration; the helper's hosts file."""
+
+DEFAULT_USERS: Final = "wesher:wesher-priv"
+
+_ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+_TUN: Final = "/dev/net/tun"
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TUN: Final = 0x0001
+_IFF_NO_PI: Final = 0x1000
+_IFF_TUN_EXCL: Final = 0x8000
+_IFREQ: Final = struct.Struct("@16sH22s")
+
+
+class LaunchError(Exception):
+    """What keeps the daemon from starting, in one line: what, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the launcher needs. `agent_config` is opaque here, and secret."""
+
+    pinned: Pinned
+    agent: Identity
+    helper: Identity
+    agent_module: str
+    agent_config: bytes
+    state_dir: str
+    state_file: str
+    runtime_dir: str
+    log_level: str
+
+
+def launch(plan: Plan) -> NoReturn:
+    """Carry out `plan`; on success this process has become the helper. Raises LaunchError."""
+    os.umask(0o022)
+    os.chdir("/")
+    _check_reachable(sys.executable, (plan.agent, plan.helper))
+    _check_port(plan.pinned.wireguard_port)
+    _hand_over_state(plan.state_dir, plan.state_file, plan.agent)
+    _hand_over_directory(plan.runtime_dir, plan.agent, 0o755, _is_ours_in_runtime_dir)
+    hosts_fd = _open_hosts(plan.pinned)
+    _start_wireguard_go(plan.pinned.interface, plan.helper, plan.log_level)
+    agents_end, helpers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _start_agent(plan, agents_end.fileno())
+    agents_end.close()
+    _become_helper(plan, helpers_end.fileno(), hosts_fd)
+
+
+def resolve_users(text: str) -> tuple[Identity, Identity]:
+    """Agent and helper from `AGENT[:HELPER]`, names or numeric ids. Raises LaunchError, naming the missing users."""
+    agent, _, helper = text.partition(":")
+    names = (agent, helper or DEFAULT_USERS.partition(":")[2])
+    found = [_identity(name) for name in names]
+    missing = [name for name, identity in zip(names, found, strict=True) if identity is None]
+    if missing:
+        adds = "; ".join(f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}" for name in missing)
+        raise LaunchError(f"no such user: {', '.join(missing)}; create it with: {adds}")
+    agent_id, helper_id = found
+    assert agent_id is not None  # noqa: S101 - `missing` is empty
+    assert helper_id is not None  # noqa: S101 - `missing` is empty
+    if 0 in (agent_id.uid, helper_id.uid) or agent_id.uid == helper_id.uid:
+        raise LaunchError(f"--user {text}: agent and helper need two different users, neither of them root")
+    return agent_id, helper_id
+
+
+def _identity(name: str) -> Identity | None:
+    if name.isascii() and name.isdigit():
+        uid = int(name)
+        try:
+            return Identity(uid, pwd.getpwuid(uid).pw_gid)
+        except KeyError:
+            return Identity(uid, uid)
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Identity(entry.pw_uid, entry.pw_gid)
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+def _check_reachable(executable: str, users: Sequence[Identity]) -> None:
+    """An interpreter or package below a private directory (say, /root) cannot be executed by the users that need it."""
+    for path in (executable, os.path.realpath(executable), os.path.dirname(os.path.abspath(__file__))):
+        for part in _prefixes(path):
+            info = os.stat(part)
+            if any(not _may_pass(info, user) for user in users):
+                raise LaunchError(
+                    f"uid {users[0].uid} and {users[1].uid} cannot reach {path}: {part} is closed to them; "
+                    "install wesher where every user may read and execute it"
+                )
+
+
+def _prefixes(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: i + 1]) or "/" for i in range(len(parts))]
+
+
+def _may_pass(info: os.stat_result, user: Identity) -> bool:
+    owner, group = info.st_uid == user.uid, info.st_gid == user.gid
+    bit = stat.S_IXUSR if owner else stat.S_IXGRP if group else stat.S_IXOTH
+    return bool(info.st_mode & bit)
+
+
+def _check_port(port: int) -> None:
+    """wireguard-go only logs that its port is taken, and runs on deaf."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("0.0.0.0", port))  # noqa: S104 - WireGuard listens on every address
+        except OSError as error:
+            raise LaunchError(
+                f"WireGuard's UDP port {port} cannot be used: {error.strerror}; give another --wireguard-port"
+            ) from None
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def _hand_over_state(directory: str, file: str, agent: Identity) -> None:
+    """Make the state directory and give it and the state file to the agent."""
+    fd = _hand_over_directory(directory, agent, 0o700, _is_ours_in_state_dir)
+    try:
+        state = os.open(os.path.basename(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LaunchError(f"state file {file} cannot be opened: {error.strerror}; move it aside") from None
+    if not stat.S_ISREG(os.fstat(state).st_mode) or os.fstat(state).st_nlink != 1:
+        raise LaunchError(f"state file {file} is no plain file of its own; move it aside")
+    os.fchown(state, agent.uid, agent.gid)
+    os.fchmod(state, 0o600)
+    os.close(state)
+
+
+def _hand_over_directory(path: str, agent: Identity, mode: int, is_ours: Callable[[str], bool]) -> int:
+    """Make `path` if need be and give it to the agent; returns a descriptor of it.
+
+    A directory of root's changes hands only if all in it is ours by name: a mistyped `--state-dir /etc` must not
+    give away the system.
+    """
+    os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(path, mode)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise LaunchError(f"directory {path} cannot be used: {error.strerror}; remove it or name another") from None
+    owner = os.fstat(fd).st_uid
+    if owner not in (0, agent.uid) or (owner == 0 and not all(map(is_ours, os.listdir(fd)))):
+        raise LaunchError(
+            f"directory {path} belongs to uid {owner} and holds other things; "
+            f"name another, or give it away: chown {agent.uid} {path}"
+        )
+    os.fchown(fd, agent.uid, agent.gid)
+    os.fchmod(fd, mode)
+    return fd
+
+
+def _is_ours_in_state_dir(name: str) -> bool:
+    return name.endswith(".json") or ".json." in name
+
+
+def _is_ours_in_runtime_dir(name: str) -> bool:
+    return name.endswith(".sock")
+
+
+def _open_hosts(pinned: Pinned) -> int | None:
+    """The hosts file, opened before any agent exists; None, after one warning, where there is none to manage."""
+    if not pinned.etc_hosts:
+        return None
+    try:
+        fd = os.open(pinned.hosts_file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        _warn(f"{pinned.hosts_file} cannot be opened ({error.strerror}); peers' names will not be written")
+        return None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_uid != 0:
+        os.close(fd)
+        _warn(f"{pinned.hosts_file} is not a regular file of root's; peers' names will not be written")
+        return None
+    return fd
+
+
+def _warn(text: str) -> None:
+    print(f"wesher: warning: {text}", file=sys.stderr, flush=True)
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+def _start_wireguard_go(interface: str, helper: Identity, log_level: str) -> None:
+    program = shutil.which("wireguard-go", path=_ENVIRONMENT["PATH"])
+    if program is None:
+        raise LaunchError(
+            "no WireGuard of any kind: wireguard-go is not installed; install it (apt install wireguard-go)"
+        )
+    tun = _make_tun(interface)
+    listener = _uapi_listener(interface, helper)
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        os.setsid()
+        helper.assume([NET_ADMIN])
+        gain_nothing()
+        die_with_parent()
+        if os.getppid() != parent:
+            os._exit(1)
+
+    environment = _ENVIRONMENT | {
+        "WG_TUN_FD": str(PEER_FD),
+        "WG_UAPI_FD": str(EXTRA_FD),
+        "WG_PROCESS_FOREGROUND": "1",
+        # It reports an error whenever its link is deleted, which is how it is told to end.
+        "LOG_LEVEL": "error" if log_level in ("debug", "info") else "silent",
+    }
+    _spawn([program, "--foreground", interface], environment, [tun, listener], before_exec)
+    os.close(tun)
+    os.close(listener)
+
+
+def _make_tun(interface: str) -> int:
+    """A new TUN link; an existing one of the name is never taken over."""
+    try:
+        fd = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LaunchError(
+            f"{_TUN} cannot be opened ({error.strerror}): userspace WireGuard needs it; load it with: modprobe tun"
+        ) from None
+    request = _IFREQ.pack(interface.encode("ascii"), _IFF_TUN | _IFF_NO_PI | _IFF_TUN_EXCL, b"")
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, request)
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL):
+            raise LaunchError(
+                f"interface {interface} exists already; if nothing needs it: ip link del dev {interface}"
+            ) from None
+        raise LaunchError(f"interface {interface} cannot be made: {error.strerror}") from None
+    return fd
+
+
+def _uapi_listener(interface: str, helper: Identity) -> int:
+    """Listen where wg(8) looks, for the helper's uid alone: who can connect can read the private key."""
+    os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
+    os.chmod(DIRECTORY, 0o755)  # noqa: S103 - wg(8) makes it so; the sockets in it are closed
+    path = socket_path(interface)
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # its link did not exist, so nothing serves it
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chown(path, helper.uid, helper.gid)
+    os.chmod(path, 0o600)
+    listener.listen(4)
+    return listener.detach()
+
+
+def _start_agent(plan: Plan, socket_fd: int) -> None:
+    config = os.memfd_create("wesher-agent", os.MFD_CLOEXEC)
+    os.write(config, plan.agent_config)
+    os.lseek(config, 0, os.SEEK_SET)
+
+    def before_exec() -> None:
+        os.setsid()
+        plan.agent.assume()
+
+    _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, [socket_fd, config], before_exec)
+    os.close(config)
+
+
+def _become_helper(plan: Plan, socket_fd: int, hosts_fd: int | None) -> NoReturn:
+    pinned = plan.pinned if hosts_fd is not None else replace(plan.pinned, etc_hosts=False)
+    argv = [sys.executable, "-I", "-m", "privhelper", *pinned.to_argv(), "--log-level", plan.log_level]
+    argv += ["--agent-fd", str(PEER_FD)]
+    extra = []
+    if hosts_fd is not None:
+        argv += ["--hosts-fd", str(EXTRA_FD)]
+        extra = [hosts_fd]
+    _install([_null(), _null(), 2, socket_fd, *extra])
+    plan.helper.assume([NET_ADMIN])
+    os.execve(argv[0], argv, _ENVIRONMENT)  # noqa: S606 - an absolute path and a clean environment
+
+
+def _spawn(
+    argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int], before_exec: Callable[[], None]
+) -> None:
+    """Fork and exec with 0 on /dev/null, our 1 and 2, `fds` from 3 up, and nothing else."""
+    if os.fork() != 0:
+        return
+    try:
+        _install([_null(), 1, 2, *fds])
+        before_exec()
+        os.execve(argv[0], list(argv), dict(environment))  # noqa: S606 - an absolute path and a clean environment
+    except BaseException as error:  # a forked child must never return into its parent's code
+        os.write(2, f"wesher: error: {argv[0]} cannot be started: {error}\n".encode())
+    finally:
+        os._exit(1)
+
+
+def _null() -> int:
+    return os.open(os.devnull, os.O_RDWR)
+
+
+def _install(fds: Sequence[int]) -> None:
+    """What every process starts with: `fds` as descriptors 0, 1, 2 … and no other, new files for its own eyes."""
+    above = len(fds)
+    os.umask(0o077)
+    safe = [fcntl.fcntl(fd, fcntl.F_DUPFD, max(above, 16)) for fd in fds]
+    for number, fd in enumerate(safe):
+        os.dup2(fd, number, inheritable=True)
+    close_all_but(above)

@@ -1,0 +1,146 @@
+"""The pinned options, declared once: what only the administrator decides, at start, for both halves.
+
+The launcher, the helper and the agent's command line all read this table. A parser raises ValueError with a
+sentence that says what is wrong and what to give instead; the name of the option is put before it by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from privhelper.addressing import Network
+from privhelper.protocol import MAX_INTERFACE, MAX_NAME, MAX_PEERS_LIMIT
+
+MIN_MTU_IPV6: Final = 1280
+"""RFC 8200's minimum link MTU: below it Linux takes IPv6 off the link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row. `metavar` None makes it a switch; `name` without dashes is also `WESHER_<NAME>`."""
+
+    name: str
+    metavar: str | None
+    default: str
+    parse: Callable[[str], Any]
+    text: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that stands for the option."""
+        return "WESHER_" + self.name.upper().replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The administrator's word, parsed. Nothing in it can be changed by any message."""
+
+    node_name: str
+    overlay_net: Network
+    interface: str
+    wireguard_port: int
+    mtu: int
+    max_peers: int
+    etc_hosts: bool
+    hosts_file: str
+
+    def to_argv(self) -> list[str]:
+        """The command line that parses to this again."""
+        argv = ["--node-name", self.node_name, "--overlay-net", str(self.overlay_net), "--interface", self.interface]
+        argv += ["--wireguard-port", str(self.wireguard_port), "--mtu", str(self.mtu)]
+        argv += ["--max-peers", str(self.max_peers), "--hosts-file", self.hosts_file]
+        return argv if self.etc_hosts else [*argv, "--no-etc-hosts"]
+
+
+def parse_port(text: str) -> int:
+    """A UDP or TCP port number."""
+    return _number(text, 1, 65535)
+
+
+def parse_overlay_net(text: str) -> Network:
+    """The overlay net; host bits are cleared, as the original does."""
+    try:
+        net = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"'{text}' is no network; give one in CIDR form such as 10.0.0.0/8") from None
+    if net.is_loopback or net.is_multicast or net.is_link_local or net.prefixlen == 0:
+        raise ValueError(f"{net} cannot carry an overlay; give a private network such as 10.0.0.0/8 or fd00::/8")
+    if net.max_prefixlen - net.prefixlen < 2:
+        raise ValueError(f"{net} has no room for two nodes; give a prefix of at most /{net.max_prefixlen - 2}")
+    return net
+
+
+def parse_interface(text: str) -> str:
+    """A name the kernel takes for a link."""
+    legal = text.isascii() and text.isprintable() and not set(text) & set("/:% ") and text not in (".", "..")
+    if not legal or not 1 <= len(text) <= MAX_INTERFACE:
+        raise ValueError(f"'{text}' is no interface name; give 1 to {MAX_INTERFACE} characters without / : % or space")
+    return text
+
+
+def parse_node_name(text: str) -> str:
+    """A host name as the kernel gives it."""
+    if not text.isascii() or not text.isprintable() or " " in text or not 1 <= len(text) <= MAX_NAME:
+        raise ValueError(f"'{text}' cannot name a node; give the host 1 to {MAX_NAME} printable ASCII characters")
+    return text
+
+
+def parse_hosts_file(text: str) -> str:
+    """An absolute path."""
+    if not PurePosixPath(text).is_absolute():
+        raise ValueError(f"'{text}' is not absolute; give the whole path")
+    return text
+
+
+def _number(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text[:10]) <= high:
+        raise ValueError(f"'{text}' is out of range; give a number from {low} to {high}")
+    return int(text)
+
+
+NODE_NAME: Final = Option(
+    "node-name", "NAME", "", parse_node_name, "this node's name in the mesh (default: the host name)"
+)
+
+PINNED: Final = (
+    Option(
+        "overlay-net",
+        "ADDR/MASK",
+        "10.0.0.0/8",
+        parse_overlay_net,
+        "network in which overlay addresses are allocated (CIDR); smaller networks collide sooner",
+    ),
+    Option("interface", "DEV", "wgoverlay", parse_interface, "name of the WireGuard interface to create and manage"),
+    Option("wireguard-port", "PORT", "51820", parse_port, "port for WireGuard traffic (UDP); the same across the mesh"),
+    Option("mtu", "BYTES", "1420", lambda text: _number(text, 576, 65535), "MTU of the interface"),
+    Option(
+        "max-peers",
+        "N",
+        "1000",
+        lambda text: _number(text, 1, MAX_PEERS_LIMIT),
+        f"most peers this node will have (at most {MAX_PEERS_LIMIT})",
+    ),
+    Option("hosts-file", "PATH", "/etc/hosts", parse_hosts_file, "the file that gets the peers' names"),
+    Option("no-etc-hosts", None, "", lambda text: text, "do not write peers' names to the hosts file"),
+)
+
+
+def pin(node_name: str, values: Mapping[str, Any]) -> Pinned:
+    """Pinned from parsed values by option name. Raises ValueError where two of them contradict each other."""
+    net, mtu = values["overlay-net"], values["mtu"]
+    if net.version == 6 and mtu < MIN_MTU_IPV6:
+        raise ValueError(f"--mtu {mtu} is too small for the IPv6 overlay {net}; give at least {MIN_MTU_IPV6}")
+    return Pinned(
+        node_name=node_name,
+        overlay_net=net,
+        interface=values["interface"],
+        wireguard_port=values["wireguard-port"],
+        mtu=mtu,
+        max_peers=values["max-peers"],
+        etc_hosts=not values["no-etc-hosts"],
+        hosts_file=values["hosts-file"],
+    )

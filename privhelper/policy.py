@@ -1,0 +1,223 @@
+"""What the agent may ask for: two verdicts on each wanted peer, against what was pinned at start. Pure.
+
+The *peer verdict* decides the tunnel and its route, the *hosts verdict* only the line in the hosts file. A refusal
+is not a violation: a hostile mesh member can cause one through an honest agent, so the record is skipped with its
+reason and everybody else goes on. Allowed IPs and the endpoint's port are no question at all: always exactly the
+overlay address, always the pinned port.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from privhelper.addressing import Address, Network, is_derived
+from privhelper.protocol import Peer
+
+
+class PeerVerdict(IntEnum):
+    """Whether a wanted peer gets its tunnel and route."""
+
+    ACCEPTED = 0
+    OUTSIDE_NET = 1
+    OWN_ADDRESS = 2
+    NOT_DERIVED = 3
+    LOCAL_NETWORK = 4
+    ENDPOINT_CLASS = 5
+    ENDPOINT_LOCAL = 6
+    ENDPOINT_OVERLAY = 7
+    OWN_KEY = 8
+    WEAK_KEY = 9
+    TOO_MANY = 10
+
+
+class HostsVerdict(IntEnum):
+    """Whether an accepted peer gets its line in the hosts file."""
+
+    ACCEPTED = 0
+    NO_PEER = 1
+    NOT_A_HOST_NAME = 2
+    ADDRESS_LITERAL = 3
+    RESERVED = 4
+    OWN_NAME = 5
+    TAKEN = 6
+    DISABLED = 7
+    UNREADABLE = 8
+
+
+PEER_REASONS: Final[Mapping[PeerVerdict, str]] = {
+    PeerVerdict.ACCEPTED: "accepted",
+    PeerVerdict.OUTSIDE_NET: "overlay address outside the overlay net",
+    PeerVerdict.OWN_ADDRESS: "overlay address is this node's own",
+    PeerVerdict.NOT_DERIVED: "overlay address is not derived from the name",
+    PeerVerdict.LOCAL_NETWORK: "overlay address belongs to a local network of this host",
+    PeerVerdict.ENDPOINT_CLASS: "endpoint is no unicast address of another host",
+    PeerVerdict.ENDPOINT_LOCAL: "endpoint is an address of this host",
+    PeerVerdict.ENDPOINT_OVERLAY: "endpoint lies inside the overlay",
+    PeerVerdict.OWN_KEY: "public key is this node's own",
+    PeerVerdict.WEAK_KEY: "public key is weak",
+    PeerVerdict.TOO_MANY: "more members than --max-peers",
+}
+
+HOSTS_REASONS: Final[Mapping[HostsVerdict, str]] = {
+    HostsVerdict.ACCEPTED: "accepted",
+    HostsVerdict.NO_PEER: "peer refused",
+    HostsVerdict.NOT_A_HOST_NAME: "name is not a host name",
+    HostsVerdict.ADDRESS_LITERAL: "name is an address",
+    HostsVerdict.RESERVED: "name is reserved",
+    HostsVerdict.OWN_NAME: "name is this host's own",
+    HostsVerdict.TAKEN: "name stands in the hosts file already",
+    HostsVerdict.DISABLED: "hosts file is not managed",
+    HostsVerdict.UNREADABLE: "hosts file cannot be read",
+}
+
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_MAX_HOST_NAME: Final = 253
+
+_RESERVED: Final = frozenset(("localhost", "localdomain", "broadcasthost", "wpad", "isatap", "loopback"))
+_RESERVED_TAILS: Final = (".localhost", ".localdomain")
+_RESERVED_HEADS: Final = ("ip6-", "ip4-", "_")
+
+# Public keys whose shared secret is the same for every private key (RFC 7748 section 6.1; the seven encodings
+# below 2**255 that Curve25519's small subgroup has). With one, traffic to that peer is readable by anybody.
+_LOW_ORDER: Final = frozenset(
+    bytes.fromhex(text)
+    for text in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of this host's network concerns the overlay, links of our kind left out.
+
+    `networks` are routes, gateways, resolvers and addresses of other links, each at least as specific as the
+    overlay net; `addresses` are this host's own, whatever their net.
+    """
+
+    networks: tuple[Network, ...] = ()
+    addresses: frozenset[Address] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything a verdict rests on besides the wanted set itself."""
+
+    overlay_net: Network
+    node_name: str
+    own_address: Address
+    own_key: bytes
+    max_peers: int
+    etc_hosts: bool
+    surroundings: Surroundings
+
+    def judge(
+        self, wanted: Sequence[Peer], in_force: Collection[bytes], taken_names: Collection[str] | None
+    ) -> list[tuple[PeerVerdict, HostsVerdict]]:
+        """Both verdicts per wanted peer, in order. `in_force` are public keys, `taken_names` folded host names or
+        None where the hosts file could not be read.
+
+        Keys, addresses and folded names of `wanted` are each unique; the monitor has seen to that.
+        """
+        peers = self._capped(wanted, [self.peer_verdict(peer) for peer in wanted], in_force)
+        return [
+            (verdict, self.hosts_verdict(p, verdict, taken_names)) for p, verdict in zip(wanted, peers, strict=True)
+        ]
+
+    def peer_verdict(self, peer: Peer) -> PeerVerdict:
+        """The verdict on one peer that does not depend on the others."""
+        if peer.overlay_addr not in self.overlay_net:
+            return PeerVerdict.OUTSIDE_NET
+        if peer.overlay_addr == self.own_address:
+            return PeerVerdict.OWN_ADDRESS
+        if not is_derived(self.overlay_net, peer.name.encode("ascii"), peer.overlay_addr):
+            return PeerVerdict.NOT_DERIVED
+        if any(peer.overlay_addr in network for network in self.surroundings.networks):
+            return PeerVerdict.LOCAL_NETWORK
+        if not is_foreign_unicast(peer.endpoint):
+            return PeerVerdict.ENDPOINT_CLASS
+        if peer.endpoint in self.surroundings.addresses:
+            return PeerVerdict.ENDPOINT_LOCAL
+        if peer.endpoint == self.own_address:
+            return PeerVerdict.ENDPOINT_OVERLAY
+        if peer.public_key == self.own_key:
+            return PeerVerdict.OWN_KEY
+        if is_low_order(peer.public_key):
+            return PeerVerdict.WEAK_KEY
+        return PeerVerdict.ACCEPTED
+
+    def hosts_verdict(self, peer: Peer, verdict: PeerVerdict, taken_names: Collection[str] | None) -> HostsVerdict:
+        """The verdict on one peer's hosts line, given its peer verdict."""
+        if not self.etc_hosts:
+            return HostsVerdict.DISABLED
+        if verdict is not PeerVerdict.ACCEPTED:
+            return HostsVerdict.NO_PEER
+        if taken_names is None:
+            return HostsVerdict.UNREADABLE
+        return name_verdict(peer.name, self.node_name, taken_names)
+
+    def _capped(
+        self, wanted: Sequence[Peer], verdicts: list[PeerVerdict], in_force: Collection[bytes]
+    ) -> list[PeerVerdict]:
+        """Apply the rules between peers: no endpoint inside the overlay; at most `max_peers`, those in force first."""
+        overlay = {p.overlay_addr for p, v in zip(wanted, verdicts, strict=True) if v is PeerVerdict.ACCEPTED}
+        for i, peer in enumerate(wanted):
+            if verdicts[i] is PeerVerdict.ACCEPTED and peer.endpoint in overlay:
+                verdicts[i] = PeerVerdict.ENDPOINT_OVERLAY
+        accepted = [i for i, verdict in enumerate(verdicts) if verdict is PeerVerdict.ACCEPTED]
+        accepted.sort(key=lambda i: wanted[i].public_key not in in_force)  # stable: the agent's order among equals
+        for i in accepted[self.max_peers :]:
+            verdicts[i] = PeerVerdict.TOO_MANY
+        return verdicts
+
+
+def is_foreign_unicast(address: Address) -> bool:
+    """Whether a packet to `address` leaves this host for one other host, as far as its bits tell."""
+    if address.version == 6 and address.ipv4_mapped is not None:
+        return False
+    if address.is_loopback or address.is_multicast or address.is_link_local or address.is_unspecified:
+        return False
+    return not any(address in network for network in _NOT_HOSTS)
+
+
+_NOT_HOSTS: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/8"), IPv4Network("240.0.0.0/4"), IPv6Network("::/96"))
+"""'This network', reserved with limited broadcast, and IPv4-compatible."""
+
+
+def is_low_order(public_key: bytes) -> bool:
+    """Whether the shared secret with `public_key` is known to everybody; X25519 ignores the key's top bit."""
+    return public_key[:31] + bytes((public_key[31] & 0x7F,)) in _LOW_ORDER
+
+
+def name_verdict(name: str, node_name: str, taken_names: Collection[str]) -> HostsVerdict:
+    """Whether `name` may stand in this host's hosts file. `taken_names` are folded names of unmanaged lines."""
+    folded = name.lower()
+    labels = folded.split(".")
+    if len(folded) > _MAX_HOST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
+        return HostsVerdict.NOT_A_HOST_NAME
+    if _looks_like_an_address(labels):
+        return HostsVerdict.ADDRESS_LITERAL
+    if folded in _RESERVED or folded.startswith(_RESERVED_HEADS) or folded.endswith(_RESERVED_TAILS):
+        return HostsVerdict.RESERVED
+    own = node_name.lower()
+    if folded in (own, own.split(".")[0]):
+        return HostsVerdict.OWN_NAME
+    if folded in taken_names:
+        return HostsVerdict.TAKEN
+    return HostsVerdict.ACCEPTED
+
+
+def _looks_like_an_address(labels: Sequence[str]) -> bool:
+    """Whether inet_aton could read the name: it takes 1 to 4 decimal, octal or 0x parts, such as `0x7f.1` or `10`."""
+    return len(labels) <= 4 and all(re.fullmatch(r"[0-9]+|0x[0-9a-f]*", label) for label in labels)

@@ -1,0 +1,118 @@
+"""What a process gives up, for both halves, in the order that works.
+
+    import and open everything, one name lookup      the process itself
+    capabilities, then no_new_privs                  `confine`
+    non-dumpable, so that no one reads its memory    `confine`
+    MDWE, landlock                                   their place: after no_new_privs, while still single-threaded
+    the agent's resolver thread                      it inherits all of the above
+    seccomp for all threads                          their place: last, before the first byte of the other side
+
+A process that changes its uid does so between fork and exec (`Identity.assume`): exec then gives it a memory in
+which nothing of its parent is left. What fails here is fatal; no process runs with more than it should.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import prctl
+
+NET_ADMIN: Final = 12
+"""CAP_NET_ADMIN."""
+
+_SETUID: Final = 7
+_SETPCAP: Final = 8
+
+# What python-prctl 1.8 lacks goes through libc: ambient capabilities, and capset(2) itself, since its own knows
+# nothing of CAP_CHECKPOINT_RESTORE and would leave a capability in place that it cannot name.
+_PR_CAPBSET_DROP: Final = 24
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_CAP_HEADER: Final = struct.Struct("@Ii")  # version, pid (0: this process)
+_CAP_DATA: Final = struct.Struct("@IIIIII")  # effective, permitted, inheritable: bits 0-31, then the same for 32-63
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a process runs as."""
+
+    uid: int
+    gid: int
+
+    def assume(self, capabilities: Collection[int] = ()) -> None:
+        """Become this identity for good, keeping `capabilities` over the next exec and nothing else.
+
+        Call as root between fork and exec, single-threaded. The bounding set is emptied too: whatever is exec'ed
+        later gains nothing from a file's capabilities.
+        """
+        os.setgroups([])
+        os.setresgid(self.gid, self.gid, self.gid)
+        _set_capabilities({*capabilities, _SETPCAP, _SETUID}, inheritable=capabilities)
+        _empty_bounding_set()
+        prctl.set_keepcaps(bool(capabilities))
+        os.setresuid(self.uid, self.uid, self.uid)
+        _set_capabilities(capabilities, inheritable=capabilities)
+        for capability in capabilities:
+            _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
+
+
+def confine(capabilities: Collection[int] = ()) -> None:
+    """Keep `capabilities` as permitted and effective, none inheritable or ambient; gain nothing ever; be unreadable.
+
+    Raises OSError where the kernel says no: also where the process was to keep what it never had.
+    """
+    _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+    _set_capabilities(capabilities, inheritable=())
+    prctl.set_no_new_privs(1)
+    prctl.set_dumpable(0)
+
+
+def gain_nothing() -> None:
+    """no_new_privs, for a program that is not ours to confine further."""
+    prctl.set_no_new_privs(1)
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent dies. Set it after the uid has changed: setresuid clears it (prctl(2))."""
+    prctl.set_pdeathsig(signal.SIGKILL)
+
+
+def close_all_but(keep: int) -> None:
+    """Close every descriptor from `keep` up."""
+    os.closerange(keep, os.sysconf("SC_OPEN_MAX"))
+
+
+def _set_capabilities(held: Collection[int], *, inheritable: Collection[int]) -> None:
+    """Make `held` the permitted and effective set."""
+    held_low, held_high = _words(held)
+    kept_low, kept_high = _words(inheritable)
+    header = _CAP_HEADER.pack(_CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, _CAP_DATA.pack(held_low, held_low, kept_low, held_high, held_high, kept_high)))
+
+
+def _words(capabilities: Collection[int]) -> tuple[int, int]:
+    bits = sum(1 << capability for capability in set(capabilities))
+    return bits & 0xFFFFFFFF, bits >> 32
+
+
+def _empty_bounding_set() -> None:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        last = int(file.read())
+    for capability in range(last + 1):
+        _check(_libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

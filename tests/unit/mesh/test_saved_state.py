@@ -1,0 +1,372 @@
+"""The state file: Go's files read without losing the key, ours written so that Go can read them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wesher.mesh import node_meta
+from wesher.mesh.saved_state import MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
+GO_026 = (GOLDEN / "state_go_0.2.6.json").read_bytes()
+GO_MASTER = (GOLDEN / "state_go_master.json").read_bytes()
+CAPTURED_KEY = base64.b64decode("ILICZ3yBMCGAWNIq5Pn0bewBVimW3Q2yRVJ/Be+b1Uc=")
+
+KEY = bytes(range(32))
+KEY_TEXT = base64.b64encode(KEY).decode()
+NODE = SavedNode("node-b", "192.0.2.11", b"meta")
+OWN = OwnClaim("node-a", 215_000_000, 3, 214_000_000)
+FULL = SavedState(KEY, (NODE, SavedNode("node-c", "2001:db8::1", None)), OWN)
+
+names = st.binary(min_size=1, max_size=80).map(lambda name: name.decode("utf-8", "surrogateescape"))
+saved_nodes = st.builds(SavedNode, names, st.ip_addresses().map(str), st.none() | st.binary(max_size=600))
+u32s = st.integers(0, 2**32 - 1)
+own_claims = st.builds(OwnClaim, names, u32s, st.integers(0, 15) | st.just(255), u32s)
+states = st.builds(
+    SavedState,
+    st.none() | st.binary(min_size=32, max_size=32),
+    st.lists(saved_nodes, max_size=5).map(tuple),
+    st.none() | own_claims,
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def file_with(**members: object) -> bytes:
+    """A file with the good key, and these members beside or instead of it."""
+    return json.dumps({"ClusterKey": KEY_TEXT} | members).encode()
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(StateError) as caught:
+        parse(data)
+    return caught.value.reason
+
+
+def test_a_file_of_wesher_0_2_6_keeps_its_key_and_nodes() -> None:
+    """As written by test1 of the captured cluster; address and public key of the peers come by gossip again."""
+    expected_nodes = (SavedNode("test3", "10.99.0.4", None), SavedNode("test2", "10.99.0.3", None))
+
+    assert parse(GO_026) == SavedState(CAPTURED_KEY, expected_nodes, None)
+
+
+def test_a_file_of_master_keeps_its_key_nodes_and_metadata() -> None:
+    """As written by test1 of the captured cluster; the peers' data is in Meta alone."""
+    state = parse(GO_MASTER)
+
+    assert (state.cluster_key, state.own) == (CAPTURED_KEY, None)
+    assert [(node.name, node.addr) for node in state.nodes] == [("test3", "10.99.0.4"), ("test2", "10.99.0.3")]
+    overlay = [str(node_meta.decode(node.meta or b"").overlay_addr) for node in state.nodes]
+    assert overlay == ["10.171.251.146", "10.171.252.205"]
+
+
+@pytest.mark.parametrize("nodes", [None, [], {}, "x", 7])
+def test_a_file_without_a_list_of_nodes_keeps_its_key(nodes: object) -> None:
+    """Go writes null where nobody was ever seen."""
+    assert parse(file_with(Nodes=nodes)) == SavedState(KEY, (), None)
+
+
+@pytest.mark.parametrize("text", ['{"ClusterKey": null, "Nodes": null}', "{}", '{"Nodes": []}'])
+def test_a_file_without_a_key_has_none(text: str) -> None:
+    """What to do without one is the caller's to decide."""
+    assert parse(text.encode()) == SavedState(None, (), None)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("not base64!", id="junk"),
+        pytest.param(KEY_TEXT[:-1], id="no padding"),
+        pytest.param(base64.b64encode(KEY[:16]).decode(), id="16 bytes"),
+        pytest.param(base64.b64encode(KEY + b"\0").decode(), id="33 bytes"),
+        pytest.param("ключ", id="not ASCII"),
+        pytest.param(7, id="a number"),
+        pytest.param(True, id="a boolean"),
+        pytest.param(list(KEY), id="a list of bytes"),
+    ],
+)
+def test_an_unusable_key_is_an_error(key: object) -> None:
+    """To go on would be to start a new cluster in silence."""
+    assert refusal(file_with(ClusterKey=key)) == "ClusterKey is not the base64 of 32 bytes"
+
+
+def test_line_breaks_in_the_key_do_not_matter() -> None:
+    """As for Go; they get there from `openssl rand -base64 32` in a template."""
+    assert parse(file_with(ClusterKey=KEY_TEXT + "\r\n")).cluster_key == KEY
+
+
+def test_members_match_in_any_case_and_the_last_wins() -> None:
+    """As in Go's encoding/json, so that both take the same key from one file."""
+    other = base64.b64encode(bytes(32)).decode()
+    text = f'{{"ClusterKey": "{other}", "clusterkey": "{KEY_TEXT}", "NODES": [{{"name": "b", "ADDR": "192.0.2.1"}}]}}'
+
+    assert parse(text.encode()) == SavedState(KEY, (SavedNode("b", "192.0.2.1", None),), None)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(None, id="null"),
+        pytest.param("node-b", id="a text"),
+        pytest.param([], id="a list"),
+        pytest.param({}, id="nothing"),
+        pytest.param({"Name": "x"}, id="no address"),
+        pytest.param({"Addr": "192.0.2.1"}, id="no name"),
+        pytest.param({"Name": "", "Addr": "192.0.2.1"}, id="an empty name"),
+        pytest.param({"Name": 7, "Addr": "192.0.2.1"}, id="a number for a name"),
+        pytest.param({"Name": "x", "Addr": ""}, id="an empty address"),
+        pytest.param({"Name": "x", "Addr": "host.example"}, id="a host name"),
+        pytest.param({"Name": "x", "Addr": "192.0.2.1:7946"}, id="a port"),
+        pytest.param({"Name": "x", "Addr": "fe80::1%eth0"}, id="a zone"),
+        pytest.param({"Name": "x", "Addr": 3221225985}, id="a number for an address"),
+        pytest.param({"Name": "\ud83d", "Addr": "192.0.2.1"}, id="half a character"),
+        pytest.param({"Name": "\udcc3\udca9", "Addr": "192.0.2.1"}, id="bytes that are a character"),
+    ],
+)
+def test_an_unusable_node_costs_only_itself(entry: object) -> None:
+    """The others and the key stay."""
+    good = {"Name": "good", "Addr": "192.0.2.2"}
+
+    expected = SavedState(KEY, (SavedNode("good", "192.0.2.2", None),) * 2, None)
+    assert parse(file_with(Nodes=[good, entry, good])) == expected
+
+
+@pytest.mark.parametrize("meta", [None, 7, "?", "AAA", {"a": 1}])
+def test_unusable_metadata_costs_only_the_metadata(meta: object) -> None:
+    """Where the node was is what a restart needs."""
+    nodes = [{"Name": "b", "Addr": "192.0.2.1", "Meta": meta}]
+
+    assert parse(file_with(Nodes=nodes)).nodes == (SavedNode("b", "192.0.2.1", None),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"NodeName": ""}, id="no name"),
+        pytest.param({"NodeName": None}, id="null name"),
+        pytest.param({"Attempt": 16}, id="no such attempt"),
+        pytest.param({"Attempt": "3"}, id="a text"),
+        pytest.param({"Attempt": True}, id="a boolean"),
+        pytest.param({"Incarnation": -1}, id="a negative number"),
+        pytest.param({"Incarnation": 2**32}, id="more than 32 bits"),
+        pytest.param({"ClaimTime": 1.0}, id="a fraction"),
+        pytest.param({"ClaimTime": 2**32}, id="a time after 2156"),
+    ],
+)
+def test_an_unusable_claim_of_our_own_is_dropped(change: dict[str, object]) -> None:
+    """It costs a refutation, perhaps the address, never the start."""
+    own: dict[str, object] = {"NodeName": "a", "Incarnation": 1, "Attempt": 3, "ClaimTime": 2}
+
+    assert parse(file_with(Wesher={"Own": own})).own == OwnClaim("a", 1, 3, 2)
+    assert parse(file_with(Wesher={"Own": own | change})) == SavedState(KEY, (), None)
+
+
+@pytest.mark.parametrize("ours", [None, 7, [], {}, {"Own": None}, {"Own": []}, {"Own": {"NodeName": "a"}}])
+def test_an_object_of_ours_in_another_shape_is_ignored(ours: object) -> None:
+    """A later release may have put other things there."""
+    assert parse(file_with(Wesher=ours)) == SavedState(KEY, (), None)
+
+
+def test_a_claim_belongs_to_the_node_name_beside_it() -> None:
+    """A renamed node starts afresh."""
+    assert FULL.own_for("node-a") == OWN
+    assert FULL.own_for("node-b") is None
+    assert SavedState(KEY, (), None).own_for("node-a") is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(b"", "empty", id="nothing"),
+        pytest.param(b" \n", "empty", id="blanks"),
+        pytest.param(b"[]", "not a JSON object", id="a list"),
+        pytest.param(b"null", "not a JSON object", id="null"),
+        pytest.param(b'{"a": NaN}', "not JSON: NaN, Infinity or a number without end", id="NaN"),
+        pytest.param(b'{"a": -Infinity}', "not JSON: NaN, Infinity or a number without end", id="Infinity"),
+        pytest.param(
+            b'{"a": ' + b"9" * 5000 + b"}", "not JSON: NaN, Infinity or a number without end", id="5000 digits"
+        ),
+        pytest.param(b'{"a": ' + b"[" * 100_000, "nested too deeply", id="100000 lists"),
+        pytest.param(b'{"a": ' * 100_000, "nested too deeply", id="100000 objects"),
+    ],
+)
+def test_a_file_that_is_no_json_object_is_an_error(data: bytes, reason: str) -> None:
+    """Go refuses each of these too, except the long number."""
+    assert refusal(data) == reason
+
+
+def test_a_syntax_error_is_located() -> None:
+    """For whoever edited the file."""
+    reason = refusal(b'{"ClusterKey":\n  oops}')
+
+    assert reason.startswith("not JSON: ")
+    assert reason.endswith("(line 2 column 3)")
+
+
+def test_a_file_cut_off_anywhere_is_an_error() -> None:
+    """Go did not write atomically."""
+    for end in range(len(GO_MASTER)):
+        assert refusal(GO_MASTER[:end])
+
+
+def test_sixteen_mebibytes_are_read_and_one_byte_more_is_refused() -> None:
+    """The size is checked before anything else looks at the bytes."""
+    padded = file_with().ljust(MAX_SIZE)
+
+    assert parse(padded).cluster_key == KEY
+    assert refusal(padded + b" ") == "larger than 16 MiB"
+
+
+def test_a_damaged_byte_in_a_name_costs_nothing() -> None:
+    """It is kept as the byte it is, like a name that came so over the wire."""
+    data = file_with(Nodes=[{"Name": "b?", "Addr": "192.0.2.1"}]).replace(b"b?", b"b\xff")
+
+    assert parse(data).nodes == (SavedNode("b\udcff", "192.0.2.1", None),)
+
+
+def test_the_rendered_file_is_exactly_this() -> None:
+    """Two spaces, the key on a line of its own, no OverlayAddr, our own data apart, no final newline."""
+    expected = f"""\
+{{
+  "ClusterKey": "{KEY_TEXT}",
+  "Nodes": [
+    {{
+      "Name": "node-b",
+      "Addr": "192.0.2.11",
+      "Meta": "bWV0YQ=="
+    }},
+    {{
+      "Name": "node-c",
+      "Addr": "2001:db8::1"
+    }}
+  ],
+  "Wesher": {{
+    "Own": {{
+      "NodeName": "node-a",
+      "Incarnation": 215000000,
+      "Attempt": 3,
+      "ClaimTime": 214000000
+    }}
+  }}
+}}"""
+
+    assert render(FULL).decode() == expected
+
+
+def test_a_state_without_a_claim_has_nothing_but_what_go_knows() -> None:
+    """Both Go versions read an empty list."""
+    expected = f'{{\n  "ClusterKey": "{KEY_TEXT}",\n  "Nodes": []\n}}'
+
+    assert render(SavedState(KEY, (), None)).decode() == expected
+
+
+def test_undecodable_bytes_in_a_name_become_escaped_surrogates() -> None:
+    """Go reads such an escape as U+FFFD and goes on; we read the byte back."""
+    state = SavedState(KEY, (SavedNode("b\udcff", "192.0.2.1", None),), None)
+
+    assert b'"Name": "b\\udcff"' in render(state)
+    assert parse(render(state)) == state
+
+
+@settings(deadline=None)
+@given(states)
+def test_parsing_undoes_rendering(state: SavedState) -> None:
+    """Names of any bytes, either address family, with and without key, metadata and claim."""
+    assert parse(render(state)) == state
+
+
+@settings(deadline=None)
+@given(states)
+def test_a_rendered_file_is_ascii_with_one_line_for_the_key(state: SavedState) -> None:
+    """`grep ClusterKey` prints the key and nothing else, whatever the nodes are called."""
+    lines = [line for line in render(state).decode("ascii").split("\n") if line.startswith('  "ClusterKey": ')]
+
+    key = None if state.cluster_key is None else base64.b64encode(state.cluster_key).decode()
+    assert [json.loads("{" + line.rstrip(",") + "}") for line in lines] == [{"ClusterKey": key}]
+
+
+def test_the_key_is_in_no_repr() -> None:
+    """A repr ends up in logs and tracebacks."""
+    assert repr(KEY) not in repr(FULL)
+    assert "cluster_key" not in repr(FULL)
+
+
+@pytest.mark.parametrize("name", ["", "\ud83d", "\udcc3\udca9"])
+def test_a_name_that_is_no_byte_string_cannot_be_saved(name: str) -> None:
+    """Empty, half a character, and a second spelling of one."""
+    with pytest.raises(ValueError, match=r"name|surrogates"):
+        SavedNode(name, "192.0.2.1", None)
+    with pytest.raises(ValueError, match=r"name|surrogates"):
+        OwnClaim(name, 1, 0, 1)
+
+
+@pytest.mark.parametrize("addr", ["", "host", "192.0.2.1:7946", "fe80::1%eth0"])
+def test_an_address_that_go_would_not_read_cannot_be_saved(addr: str) -> None:
+    """One such text makes Go drop the whole file, and the key with it."""
+    with pytest.raises(ValueError, match=r"address|zone"):
+        SavedNode("b", addr, None)
+
+
+@pytest.mark.parametrize("size", [0, 16, 31, 33])
+def test_a_cluster_key_of_another_size_cannot_be_saved(size: int) -> None:
+    """The original takes 32 bytes only."""
+    with pytest.raises(ValueError, match="32 bytes"):
+        SavedState(b"k" * size, (), None)
+
+
+def parse_or_refuse(data: bytes) -> SavedState | StateError:
+    try:
+        return parse(data)
+    except StateError as error:
+        return error
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_raise_only_state_error(data: bytes) -> None:
+    """Whatever the disk holds."""
+    outcome = parse_or_refuse(data)
+
+    assert isinstance(outcome, StateError) or outcome.nodes == ()
+
+
+@settings(deadline=None)
+@given(json_values, json_values, json_values)
+def test_arbitrary_values_in_the_right_places_never_cost_the_key(nodes: object, node: object, ours: object) -> None:
+    """Types are checked wherever they are used."""
+    own = {"NodeName": ours, "Incarnation": ours, "Attempt": ours, "ClaimTime": ours}
+    entries = [node, {"Name": node, "Addr": node, "Meta": node}, {"Name": "b", "Addr": "192.0.2.1", "Meta": node}]
+
+    assert parse(file_with(Nodes=nodes, Wesher=ours)).cluster_key == KEY
+    state = parse(file_with(Nodes=entries, Wesher={"Own": own}))
+    assert (state.cluster_key, state.nodes[-1].addr, state.own) == (KEY, "192.0.2.1", None)
+
+
+Edit = tuple[float, int, bytes]
+edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=4)), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(st.sampled_from([GO_026, GO_MASTER, render(FULL)]), edits)
+def test_mutated_files_raise_only_state_error_and_never_quote_the_key(data: bytes, changes: list[Edit]) -> None:
+    """What comes through can be written and read again."""
+    for place, removed, inserted in changes:
+        at = int(place * len(data))
+        data = data[:at] + inserted + data[at + removed :]
+    outcome = parse_or_refuse(data)
+
+    if isinstance(outcome, StateError):
+        assert KEY_TEXT not in outcome.reason
+        assert base64.b64encode(CAPTURED_KEY).decode() not in outcome.reason
+    else:
+        assert parse(render(outcome)) == outcome

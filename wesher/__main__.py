@@ -1,0 +1,5 @@
+"""`python -m wesher` is the console script."""
+
+from wesher.cli import main
+
+main()

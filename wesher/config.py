@@ -1,0 +1,197 @@
+"""The agent's options, declared once, and its configuration as the launcher hands it over.
+
+A parser raises ValueError with a sentence that says what is wrong and what to give instead. Nothing is looked up here:
+no name, no interface, no file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import PurePosixPath
+from typing import Any, Final, NamedTuple
+
+from privhelper.options import PINNED, Option, parse_interface, parse_port
+
+CLUSTER_KEY_SIZE: Final = 32
+"""Bytes: AES-256. memberlist would take 16 or 24, the original does not."""
+
+LOG_LEVELS: Final = ("debug", "info", "warn", "error")
+
+
+class Contact(NamedTuple):
+    """Somebody to join: a host name or an address, and a port or 0 for our own cluster port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What the agent is told at start, over an inherited descriptor. `cluster_key` only if one was given."""
+
+    cluster_key: bytes | None = field(repr=False)
+    join: tuple[Contact, ...]
+    init: bool
+    bind_addr: str
+    announced: bytes
+    cluster_port: int
+    interface: str
+    max_peers: int
+    state_file: str
+    runtime_dir: str
+    log_level: str
+
+    def to_json(self) -> bytes:
+        """For the inherited descriptor; `from_json` is its inverse."""
+        values = asdict(self)
+        values["cluster_key"] = None if self.cluster_key is None else self.cluster_key.hex()
+        values["announced"] = self.announced.hex()
+        return json.dumps(values).encode("ascii")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> AgentConfig:
+        """What `to_json` wrote."""
+        values = json.loads(data)
+        key = values["cluster_key"]
+        values["cluster_key"] = None if key is None else bytes.fromhex(key)
+        values["announced"] = bytes.fromhex(values["announced"])
+        values["join"] = tuple(Contact(host, port) for host, port in values["join"])
+        return cls(**values)
+
+
+def parse_cluster_key(text: str) -> bytes:
+    """A key in base64."""
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("the cluster key is no base64; give 32 bytes encoded as base64") from None
+    if len(key) != CLUSTER_KEY_SIZE:
+        # The original's words, which scripts may look for.
+        raise ValueError(f"unsupported cluster key length; expected {CLUSTER_KEY_SIZE}, got {len(key)}")
+    return key
+
+
+def parse_join(text: str) -> tuple[Contact, ...]:
+    """Hosts or addresses, comma separated, each with a port or without: `a,192.0.2.1:7946,[fd00::1]:7946,fd00::2`."""
+    return tuple(_contact(entry.strip()) for entry in text.split(",") if entry.strip())
+
+
+def _contact(text: str) -> Contact:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"'{text}' is no address to join; give [ADDRESS]:PORT")
+        return Contact(host, parse_port(rest[1:]) if rest else 0)
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return Contact(host, parse_port(port))
+    return Contact(text, 0)
+
+
+def parse_bind_addr(text: str) -> IPv4Address | IPv6Address:
+    """An address of this host."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no IP address; give one of this host's") from None
+
+
+def parse_log_level(text: str) -> str:
+    """One of the original's levels."""
+    if text not in LOG_LEVELS:
+        raise ValueError(f"'{text}' is no log level; give one of {', '.join(LOG_LEVELS)}")
+    return text
+
+
+def parse_directory(text: str) -> str:
+    """An absolute path."""
+    if not PurePosixPath(text).is_absolute():
+        raise ValueError(f"'{text}' is not absolute; give the whole path")
+    return str(PurePosixPath(text))
+
+
+def _as_it_is(text: str) -> Any:
+    return text
+
+
+AGENT: Final = (
+    Option(
+        "cluster-key",
+        "KEY",
+        "",
+        parse_cluster_key,
+        "shared key for cluster membership; must be 32 bytes base64 encoded; will be generated if not provided",
+    ),
+    Option("cluster-key-file", "FILE", "", _as_it_is, "read the cluster key from FILE, as base64"),
+    Option(
+        "join",
+        "HOST,...",
+        "",
+        parse_join,
+        "comma separated hostnames or IP addresses of existing cluster members; if not provided, will attempt "
+        "resuming any known state or otherwise wait for further members",
+    ),
+    Option(
+        "init",
+        None,
+        "",
+        _as_it_is,
+        "explicitly (re)initialize the cluster; any known state from previous runs will be forgotten",
+    ),
+    Option(
+        "bind-addr",
+        "ADDR",
+        "",
+        parse_bind_addr,
+        "IP address to bind to for cluster membership traffic (cannot be used with --bind-iface)",
+    ),
+    Option(
+        "bind-iface",
+        "DEV",
+        "",
+        parse_interface,
+        "interface to bind to for cluster membership traffic (cannot be used with --bind-addr)",
+    ),
+    Option(
+        "cluster-port",
+        "PORT",
+        "7946",
+        parse_port,
+        "port for membership gossip (both TCP and UDP); must be the same across the cluster",
+    ),
+    Option("log-level", "LEVEL", "warn", parse_log_level, "set the verbosity (debug/info/warn/error)"),
+    Option("state-dir", "DIR", "/var/lib/wesher", parse_directory, "where the state file is kept"),
+    Option("runtime-dir", "DIR", "/run/wesher", parse_directory, "where the control socket is"),
+    Option("user", "AGENT[:HELPER]", "wesher:wesher-priv", _as_it_is, "users of the two processes, names or numbers"),
+)
+
+OPTIONS: Final = (*AGENT, *PINNED)
+"""Every option of the daemon that works."""
+
+NOT_YET: Final = frozenset(
+    (
+        "ip-as-name",
+        "advertise-addr",
+        "keepalive",
+        "profile",
+        "wireguard",
+        "meta-format",
+        "address",
+        "static-addresses",
+        "hosts-suffix",
+        "retain-failed",
+        "forget-after",
+        "helper-socket",
+        "sandbox",
+        "log-format",
+        "node-name",
+        "listen",
+        "agent-uid",
+        "linger",
+    )
+)
+"""Options of the contract that this version does not have. They are refused by name: ignoring one would be a lie."""

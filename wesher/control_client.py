@@ -1,0 +1,49 @@
+"""The command line's end of the control socket: one GET, one JSON answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any, Final
+
+_WITHIN: Final = 10.0
+
+
+class NotRunning(Exception):
+    """Nobody serves the socket."""
+
+
+class Unusable(Exception):
+    """Somebody does, but we may not ask, or the answer makes no sense: why, in one line."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_WITHIN)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_WITHIN)
+        self.sock.connect(self._path)
+
+
+def get(socket_path: str, path: str) -> Any:
+    """The answer to GET `path`. Raises NotRunning, Unusable."""
+    connection = _UnixConnection(socket_path)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NotRunning(f"no daemon serves {socket_path}; start one with: wesher") from None
+    except PermissionError:
+        raise Unusable(f"{socket_path} may not be used by this user; use sudo, or join its group") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Unusable(f"{socket_path} gives no sensible answer: {error}") from None
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise Unusable(f"{socket_path} answers {response.status}: {answer.get('error', '')}")
+    return answer

@@ -1,0 +1,222 @@
+"""The state file: what a node must remember across restarts, as text. Reading and writing the disk is the caller's.
+
+It is the Go original's JSON file, and a node may go back to the original, so the text keeps to what every wesher can
+read: ClusterKey, and Nodes with Name, Addr and Meta. What is ours alone stands in one more object, `Wesher`, which Go
+ignores. OverlayAddr is never written: 0.2.6 wants an object there and master a text, and the one that finds the
+other's form discards the whole file, cluster key included.
+
+Reading is as forgiving as losing the key is bad. A node entry that makes no sense costs that entry; anything unknown
+is skipped; but a key that cannot be used is an error, for starting without it would quietly make a new cluster. As in
+Go's encoding/json, names of members match in any case and the last of several wins.
+
+Names of nodes are bytes on the wire, and `str` with surrogateescape here. JSON writes such a byte as the escape of its
+lone surrogate, `\\udc80` to `\\udcff`: pure ASCII, exact when we read it back, U+FFFD to a Go node that reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import NoReturn, TypeAlias, cast
+
+from wesher.mesh.node_meta import is_attempt
+
+MAX_SIZE = 16 << 20  # bytes; 4000 members, each with the longest metadata, take a few MiB
+KEY_SIZE = 32  # AES-256; the original accepts no other
+_U32_MAX = 0xFFFF_FFFF
+
+_Json: TypeAlias = "bool | int | float | str | list[_Json] | dict[str, _Json] | None"
+
+
+class StateError(ValueError):
+    """This file is no state file that can be used. `reason` says why, and never quotes the file: it holds the key."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class SavedNode:
+    """A member as last seen.
+
+    name: not empty, undecodable bytes as surrogateescape. addr: its gossip address, as text that Go's net.ParseIP and
+    Python's ipaddress both read. meta: its Meta as gossiped, None when not known. Raises ValueError otherwise.
+    """
+
+    name: str
+    addr: str
+    meta: bytes | None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        # A zone would make Go's decoder fail, and with it the whole file.
+        if "%" in self.addr:
+            raise ValueError("a node's address has no zone")
+        ip_address(self.addr)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnClaim:
+    """Our own incarnation (u32) and address claim (as in node_meta.Claim), and the node name they belong to.
+
+    Raises ValueError out of range.
+    """
+
+    node_name: str
+    incarnation: int
+    attempt: int
+    claim_time: int
+
+    def __post_init__(self) -> None:
+        _check_name(self.node_name)
+        if not is_attempt(self.attempt):
+            raise ValueError("attempt is 0-15 or 255")
+        if not (0 <= self.incarnation <= _U32_MAX and 0 <= self.claim_time <= _U32_MAX):
+            raise ValueError("incarnation and claim time are u32")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """The whole file. cluster_key: 32 raw bytes, or None where the file has none. Raises ValueError otherwise."""
+
+    cluster_key: bytes | None = field(repr=False)  # a repr ends up in logs
+    nodes: tuple[SavedNode, ...]
+    own: OwnClaim | None
+
+    def __post_init__(self) -> None:
+        if self.cluster_key is not None and len(self.cluster_key) != KEY_SIZE:
+            raise ValueError("a cluster key is 32 bytes")
+
+    def own_for(self, name: str) -> OwnClaim | None:
+        """What was saved under this node name; a renamed node starts afresh."""
+        return self.own if self.own is not None and self.own.node_name == name else None
+
+
+def _check_name(name: str) -> None:
+    if not name or name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") != name:
+        raise ValueError("a node name is not empty and stands for exactly one byte string")
+
+
+def render(state: SavedState) -> bytes:
+    """Return the file's bytes: ASCII JSON, indented by two spaces, every value on its own line, no final newline."""
+    key = None if state.cluster_key is None else _base64(state.cluster_key)
+    file: dict[str, object] = {"ClusterKey": key, "Nodes": [_node_object(node) for node in state.nodes]}
+    if state.own is not None:
+        file["Wesher"] = {"Own": _own_object(state.own)}
+    return json.dumps(file, indent=2).encode("ascii")
+
+
+def _node_object(node: SavedNode) -> dict[str, str]:
+    known = {"Name": node.name, "Addr": node.addr}
+    return known if node.meta is None else known | {"Meta": _base64(node.meta)}
+
+
+def _own_object(own: OwnClaim) -> dict[str, str | int]:
+    return {
+        "NodeName": own.node_name,
+        "Incarnation": own.incarnation,
+        "Attempt": own.attempt,
+        "ClaimTime": own.claim_time,
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def parse(data: bytes) -> SavedState:
+    """Read a state file of ours, of wesher 0.2.6 or of master.
+
+    Raises StateError when there is no JSON object or its cluster key cannot be used. No key at all, or null, is None.
+    """
+    file = _json_object(data)
+    return SavedState(_cluster_key(file.get("clusterkey")), tuple(_nodes(file.get("nodes"))), _own(file.get("wesher")))
+
+
+def _json_object(data: bytes) -> dict[str, _Json]:
+    """The file's object, with the names of members folded to lower case."""
+    if len(data) > MAX_SIZE:
+        raise StateError("larger than 16 MiB")
+    if not data.strip():
+        raise StateError("empty")
+    # A damaged byte in one name should cost no more than Go makes it cost.
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        file = json.loads(text, object_pairs_hook=_folded, parse_constant=_no_constant)
+    except RecursionError:
+        raise StateError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise StateError(f"not JSON: {error.msg} (line {error.lineno} column {error.colno})") from None
+    except ValueError:  # _no_constant, and Python's own limit of 4300 digits
+        raise StateError("not JSON: NaN, Infinity or a number without end") from None
+    if not isinstance(file, dict):
+        raise StateError("not a JSON object")
+    return cast(dict[str, _Json], file)
+
+
+def _folded(pairs: list[tuple[str, _Json]]) -> dict[str, _Json]:
+    return {name.casefold(): value for name, value in pairs}
+
+
+def _no_constant(_: str) -> NoReturn:
+    """NaN and Infinity are Python's additions to JSON; Go refuses them."""
+    raise ValueError
+
+
+def _cluster_key(value: _Json) -> bytes | None:
+    if value is None:
+        return None
+    key = _unbase64(value)
+    if key is None or len(key) != KEY_SIZE:
+        raise StateError("ClusterKey is not the base64 of 32 bytes")
+    return key
+
+
+def _unbase64(value: _Json) -> bytes | None:
+    """Go's reading of a []byte: standard base64, padded, in which line breaks do not matter."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
+    except ValueError:
+        return None
+
+
+def _nodes(value: _Json) -> Iterator[SavedNode]:
+    for entry in value if isinstance(value, list) else ():
+        if node := _node(entry):
+            yield node
+
+
+def _node(entry: _Json) -> SavedNode | None:
+    if not isinstance(entry, dict):
+        return None
+    name, addr = entry.get("name"), entry.get("addr")
+    if not (isinstance(name, str) and isinstance(addr, str)):
+        return None
+    try:
+        return SavedNode(name, addr, _unbase64(entry.get("meta")))
+    except ValueError:
+        return None
+
+
+def _own(ours: _Json) -> OwnClaim | None:
+    """Losing it costs a refutation and perhaps an address, so what does not fit is dropped without a word."""
+    match ours:
+        case {
+            "own": {
+                "nodename": str(name),
+                "incarnation": int(incarnation),
+                "attempt": int(attempt),
+                "claimtime": int(claim_time),
+            }
+        } if bool not in {type(incarnation), type(attempt), type(claim_time)}:
+            try:
+                return OwnClaim(name, incarnation, attempt, claim_time)
+            except ValueError:
+                return None
+    return None

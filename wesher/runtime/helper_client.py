@@ -1,0 +1,123 @@
+"""The agent's end of the privileged line: one request at a time, its reply, and events that come unasked.
+
+What the helper answers is checked like anything else; what is no reply to what was asked means that the other half is
+not ours, and ends the process. EOF on this socket is the helper's death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from privhelper.protocol import (
+    MAX_MESSAGE,
+    Event,
+    InForce,
+    Peer,
+    PeersInForce,
+    PeerStatus,
+    Reply,
+    Request,
+    Status,
+    StatusPart,
+    Violation,
+    ViolationCode,
+    decode_reply,
+    encode_request,
+)
+
+
+class HelperGone(Exception):
+    """The socket has ended, or what came over it was not the helper's."""
+
+
+class HelperClient:
+    """Requests over `connection`, a SEQPACKET socket; `on_event`, which may be changed, is called for each event."""
+
+    def __init__(self, connection: socket.socket, on_event: Callable[[Event], None]) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self.on_event = on_event
+        self._turn = asyncio.Lock()
+        self._sequence = 0
+        self._waiting: asyncio.Future[Reply] | None = None
+        self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(connection, self._on_readable)
+
+    async def ask(self, request: Request) -> Reply:
+        """Send `request` when it is its turn, and wait for the reply. Raises HelperGone."""
+        async with self._turn:
+            if self.gone.done():
+                raise HelperGone(self.gone.result())
+            self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                self._connection.send(encode_request(self._sequence, request))
+            except OSError as error:
+                self._end(error.strerror or "send failed")
+            return await self._waiting
+
+    async def ask_all(self, requests: list[Request]) -> list[Reply]:
+        """Several requests in order."""
+        return [await self.ask(request) for request in requests]
+
+    async def status(self) -> list[PeerStatus]:
+        """Every peer's status, all parts."""
+        found: list[PeerStatus] = []
+        part, more = 0, True
+        while more:
+            reply = await self.ask(Status(part))
+            if not isinstance(reply, StatusPart):
+                return found
+            found += reply.peers
+            part, more = part + 1, reply.more
+        return found
+
+    async def in_force(self) -> list[Peer]:
+        """Every peer in force, all parts."""
+        found: list[Peer] = []
+        part, more = 0, True
+        while more:
+            reply = await self.ask(InForce(part))
+            if not isinstance(reply, PeersInForce):
+                return found
+            found += reply.peers
+            part, more = part + 1, reply.more
+        return found
+
+    def close(self) -> None:
+        """EOF for the helper: after BYE, the end of a graceful stop."""
+        asyncio.get_running_loop().remove_reader(self._connection)
+        self._connection.close()
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._connection.recv(MAX_MESSAGE + 1)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error.strerror or "receive failed")
+            return
+        if not data:
+            self._end("the helper has ended")
+            return
+        try:
+            self._take(*decode_reply(data))
+        except Violation as violation:
+            self._end(f"the helper broke the protocol: {violation.code.value}")
+
+    def _take(self, sequence: int, reply: Reply | Event) -> None:
+        if isinstance(reply, Event):
+            self.on_event(reply)
+            return
+        if self._waiting is None or self._waiting.done() or sequence != self._sequence:
+            raise Violation(ViolationCode.SEQUENCE)
+        self._waiting.set_result(reply)
+
+    def _end(self, reason: str) -> None:
+        asyncio.get_running_loop().remove_reader(self._connection)
+        if not self.gone.done():
+            self.gone.set_result(reason)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(HelperGone(reason))

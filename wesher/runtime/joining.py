@@ -1,0 +1,81 @@
+"""Finding the cluster: resolve the contacts, exchange with each, and try again until somebody has answered.
+
+Names are resolved anew at every try, all their addresses. It never gives up: a node whose peers are not up yet waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+
+from wesher.config import Contact
+from wesher.mesh.rejoin import Backoff
+from wesher.runtime.clock import monotonic
+from wesher.runtime.gossip import Gossip
+from wesher.swim.event import Exchanged
+from wesher.swim.io import Endpoint, from_wire
+from wesher.swim.node import Node
+
+log = logging.getLogger("agent")
+
+
+class Joining:
+    """Joins `contacts` with `node`; feed it the node's Exchanged events."""
+
+    def __init__(
+        self,
+        node: Node,
+        gossip: Gossip,
+        contacts: Sequence[Contact],
+        is_own: Callable[[Endpoint], bool],
+        backoff: Backoff,
+    ) -> None:
+        self._node = node
+        self._gossip = gossip
+        self._contacts = contacts
+        self._is_own = is_own
+        self._backoff = backoff
+        self._answers: asyncio.Queue[Exchanged] = asyncio.Queue()
+
+    def exchanged(self, event: Exchanged) -> None:
+        """A push/pull that the node began is over."""
+        if event.join:
+            self._answers.put_nowait(event)
+
+    async def run(self) -> None:
+        """Return when at least one contact has answered and another member is known."""
+        while True:
+            endpoints, failures = await self._resolve()
+            if not endpoints and not failures:
+                return  # nobody but ourselves to join
+            failures += await self._try(endpoints)
+            if any(member.name != self._node.identity.name and member.is_live for member in self._node.members()):
+                return
+            wait = self._backoff.next()
+            log.error("could not join cluster, retrying in %.1fs: %s", wait, "; ".join(failures) or "nobody there")
+            await asyncio.sleep(wait)
+
+    async def _try(self, endpoints: Sequence[Endpoint]) -> list[str]:
+        self._node.join(endpoints, monotonic())
+        self._gossip.settle()
+        answers = [await self._answers.get() for _ in endpoints]
+        return [f"{answer.with_whom}: {answer.failure}" for answer in answers if answer.failure]
+
+    async def _resolve(self) -> tuple[list[Endpoint], list[str]]:
+        """Each contact's addresses, our own left out; and what could not be resolved."""
+        found: dict[Endpoint, None] = {}
+        failures = []
+        for contact in self._contacts:
+            try:
+                found.update(dict.fromkeys(await self._addresses(contact)))
+            except OSError as error:
+                failures.append(f"{contact.host}: {error.strerror or error}")
+        return [endpoint for endpoint in found if not self._is_own(endpoint)], failures
+
+    async def _addresses(self, contact: Contact) -> list[Endpoint]:
+        port = contact.port or self._node.identity.port
+        answers = await asyncio.get_running_loop().getaddrinfo(contact.host, port, type=socket.SOCK_STREAM)
+        return [from_wire(ip_address(str(address[0]).partition("%")[0]).packed, port) for *_, address in answers]

@@ -1,0 +1,61 @@
+"""What has happened to the membership, for whoever acts on it. None of it asks for an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wesher.swim.io import Endpoint
+from wesher.swim.member import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A member is there that was unknown, dead or gone."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A live member has new metadata or another address."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """A member has not answered; it stays in force until it is dead."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A member is dead or, where its state says so, has left."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Somebody claims a member's name from another address; the holder keeps it."""
+
+    member: Member
+    claimant: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """A push/pull that we began is over. `failure` is empty, or says why."""
+
+    with_whom: Endpoint
+    join: bool
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveFinished:
+    """Our leave has been told as often as it is worth, or its time is up."""
+
+
+Event = Joined | Updated | Suspected | Gone | Conflict | Exchanged | LeaveFinished

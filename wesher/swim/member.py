@@ -1,0 +1,46 @@
+"""A member as this node sees it: an immutable record, replaced whole when something about it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wesher.swim.io import Endpoint, from_wire
+from wesher.wire.limits import VSN
+from wesher.wire.messages import Alive, NodeState, PushNodeState
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`addr` and `meta` are kept byte for byte as announced; `since` is when `state` began, on the node's clock."""
+
+    name: str
+    addr: bytes
+    port: int
+    meta: bytes
+    incarnation: int
+    state: NodeState
+    since: float
+    vsn: bytes = VSN
+
+    @classmethod
+    def from_alive(cls, news: Alive, since: float) -> Member:
+        """The member that `news` announces."""
+        return cls(news.node, news.addr, news.port, news.meta, news.incarnation, NodeState.ALIVE, since, news.vsn)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where gossip reaches it."""
+        return from_wire(self.addr, self.port)
+
+    @property
+    def is_live(self) -> bool:
+        """Alive or merely suspected: still in force."""
+        return self.state in (NodeState.ALIVE, NodeState.SUSPECT)
+
+    def as_alive(self) -> Alive:
+        """The message that announces it."""
+        return Alive(self.incarnation, self.name, self.addr, self.port, self.meta, self.vsn)
+
+    def as_entry(self) -> PushNodeState:
+        """Its entry in a push/pull."""
+        return PushNodeState(self.name, self.addr, self.port, self.meta, self.incarnation, self.state, self.vsn)

@@ -1,0 +1,133 @@
+"""Who is known, and which news about them counts.
+
+The rules are memberlist's (protocol 5.2 to 5.4), as a table; `i` is the incarnation in the message, `j` the one held:
+
+                 unknown   ALIVE      SUSPECT                 DEAD, LEFT    self
+    alive(i)     accept    i > j      i > j                   i > j         i > j, or i = j and other data: refute
+    suspect(i)   ignore    i >= j     i >= j: a confirmation  ignore        i >= j: refute
+    dead(i)      ignore    i >= j     i >= j                  ignore        i >= j: refute, unless leaving
+
+An alive from another address than the known one is a conflict, whatever its incarnation, unless the known one left.
+An incarnation too far ahead of both ours and the clock is ignored: it could never be refuted for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from random import Random
+from typing import Final
+
+from wesher.swim.member import Member
+from wesher.wire.messages import Alive, Dead, NodeState, Suspect
+
+INCARNATION_HEADROOM: Final = 1 << 20
+"""How far an incarnation may run ahead of the one known, if the clock does not explain it."""
+
+CLOCK_HEADROOM: Final = 86_400
+"""Seconds by which another node's clock may run ahead: incarnations begin as seconds since 2020."""
+
+
+class Ruling(Enum):
+    """What to do with a piece of news."""
+
+    IGNORE = auto()
+    ACCEPT = auto()
+    CONFIRM = auto()
+    REFUTE = auto()
+    CONFLICT = auto()
+
+
+def rule_alive(held: Member | None, news: Alive, *, is_self: bool, leaving: bool, seconds_since_2020: int) -> Ruling:
+    """The ruling on an alive message."""
+    if (is_self and leaving) or _absurd(news.incarnation, held, seconds_since_2020):
+        return Ruling.IGNORE
+    if held is None:
+        return Ruling.ACCEPT
+    if (news.addr, news.port) != (held.addr, held.port):
+        return Ruling.ACCEPT if held.state is NodeState.LEFT and not is_self else Ruling.CONFLICT
+    if is_self:
+        same = news.incarnation == held.incarnation and (news.meta, news.vsn) == (held.meta, held.vsn)
+        return Ruling.IGNORE if news.incarnation < held.incarnation or same else Ruling.REFUTE
+    return Ruling.ACCEPT if news.incarnation > held.incarnation else Ruling.IGNORE
+
+
+def rule_suspect(held: Member | None, news: Suspect, *, is_self: bool, seconds_since_2020: int) -> Ruling:
+    """The ruling on a suspect message."""
+    if held is None or news.incarnation < held.incarnation or _absurd(news.incarnation, held, seconds_since_2020):
+        return Ruling.IGNORE
+    if held.state is NodeState.SUSPECT:
+        return Ruling.CONFIRM
+    if held.state is not NodeState.ALIVE:
+        return Ruling.IGNORE
+    return Ruling.REFUTE if is_self else Ruling.ACCEPT
+
+
+def rule_dead(held: Member | None, news: Dead, *, is_self: bool, leaving: bool, seconds_since_2020: int) -> Ruling:
+    """The ruling on a dead message; where node and accuser are the same it is a leave."""
+    if held is None or news.incarnation < held.incarnation or _absurd(news.incarnation, held, seconds_since_2020):
+        return Ruling.IGNORE
+    if not held.is_live:
+        return Ruling.IGNORE
+    return Ruling.REFUTE if is_self and not leaving else Ruling.ACCEPT
+
+
+def _absurd(incarnation: int, held: Member | None, seconds_since_2020: int) -> bool:
+    known = held.incarnation if held is not None else 0
+    return incarnation > max(known + INCARNATION_HEADROOM, seconds_since_2020 + CLOCK_HEADROOM)
+
+
+class Members:
+    """The table of members, and the ring in which they are probed. Order in the ring is chance."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._by_name: dict[str, Member] = {}
+        self._ring: list[str] = []
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Member | None:
+        """The member called `name`."""
+        return self._by_name.get(name)
+
+    def put(self, member: Member) -> None:
+        """Add or replace; a new one enters the ring at a random place, so that nodes do not probe in step."""
+        if member.name not in self._by_name:
+            self._ring.append(member.name)
+            other = self._rng.randrange(len(self._ring))
+            self._ring[-1], self._ring[other] = self._ring[other], self._ring[-1]
+        self._by_name[member.name] = member
+
+    def sample(self, count: int, eligible: Iterator[Member]) -> list[Member]:
+        """At most `count` of `eligible`, by chance and each once."""
+        candidates = list(eligible)
+        return self._rng.sample(candidates, min(count, len(candidates)))
+
+    def next_probe(self, own_name: str) -> tuple[Member | None, bool]:
+        """The next live member of the ring other than ourselves; and whether the ring has come round meanwhile."""
+        wrapped = False
+        for _ in range(len(self._ring) + 1):
+            if self._next >= len(self._ring):
+                self._next, wrapped = 0, True
+                self._rng.shuffle(self._ring)
+            member = self._by_name[self._ring[self._next]]
+            self._next += 1
+            if member.name != own_name and member.is_live:
+                return member, wrapped
+        return None, wrapped
+
+    def reap(self, before: float) -> list[Member]:
+        """Forget members dead or gone since earlier than `before`; returns them."""
+        gone = [member for member in self if not member.is_live and member.since < before]
+        for member in gone:
+            del self._by_name[member.name]
+            at = self._ring.index(member.name)
+            del self._ring[at]
+            self._next -= at < self._next
+        return gone
