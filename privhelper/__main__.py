@@ -127,6 +127,7 @@ class Server:
     def __init__(self, agent: socket.socket, monitor: Monitor, device: userspace.UserspaceDevice) -> None:
         self._agent = agent
         self._monitor = monitor
+        self._device = device
         self._signals = Signals()
         self._deadline: float | None = None
         self._selector = selectors.PollSelector()
@@ -164,6 +165,9 @@ class Server:
             self._deadline = time.monotonic() + TERMINATE_WITHIN
 
     def _on_device(self) -> None:
+        if self._monitor.ended:  # we have just deleted its link
+            self._selector.unregister(self._device)
+            return
         log.error("wireguard-go is gone")
         self._status = 1
 

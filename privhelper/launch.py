@@ -16,10 +16,12 @@ import errno
 import fcntl
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -43,7 +45,11 @@ _TUN: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TUN: Final = 0x0001
 _IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
 _IFF_TUN_EXCL: Final = 0x8000
+_LAST_WITH_PACKET_INFO: Final = 20230223
+"""wireguard-go up to this release reads a TUN's packets with the 4-byte packet information before them, whatever the
+descriptor's flags; later ones read none, and take the flag that lets the kernel hand over large segments."""
 _IFREQ: Final = struct.Struct("@16sH22s")
 
 
@@ -231,7 +237,7 @@ def _start_wireguard_go(interface: str, helper: Identity, log_level: str) -> Non
         raise LaunchError(
             "no WireGuard of any kind: wireguard-go is not installed; install it (apt install wireguard-go)"
         )
-    tun = _make_tun(interface)
+    tun = _make_tun(interface, _tun_flags(program))
     listener = _uapi_listener(interface, helper)
     parent = os.getpid()
 
@@ -250,12 +256,21 @@ def _start_wireguard_go(interface: str, helper: Identity, log_level: str) -> Non
         # It reports an error whenever its link is deleted, which is how it is told to end.
         "LOG_LEVEL": "error" if log_level in ("debug", "info") else "silent",
     }
-    _spawn([program, "--foreground", interface], environment, [tun, listener], before_exec)
+    # It logs to its standard output, and has no business with ours.
+    _spawn([program, "--foreground", interface], environment, [2, tun, listener], before_exec)
     os.close(tun)
     os.close(listener)
 
 
-def _make_tun(interface: str) -> int:
+def _tun_flags(program: str) -> int:
+    answer = subprocess.run([program, "--version"], capture_output=True, check=False, timeout=10, env=_ENVIRONMENT)  # noqa: S603
+    release = re.search(rb"\bv?0\.0\.([0-9]{8})", answer.stdout)
+    if release is not None and int(release[1]) <= _LAST_WITH_PACKET_INFO:
+        return _IFF_TUN
+    return _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+
+
+def _make_tun(interface: str, flags: int) -> int:
     """A new TUN link; an existing one of the name is never taken over."""
     try:
         fd = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -263,7 +278,7 @@ def _make_tun(interface: str) -> int:
         raise LaunchError(
             f"{_TUN} cannot be opened ({error.strerror}): userspace WireGuard needs it; load it with: modprobe tun"
         ) from None
-    request = _IFREQ.pack(interface.encode("ascii"), _IFF_TUN | _IFF_NO_PI | _IFF_TUN_EXCL, b"")
+    request = _IFREQ.pack(interface.encode("ascii"), flags | _IFF_TUN_EXCL, b"")
     try:
         fcntl.ioctl(fd, _TUNSETIFF, request)
     except OSError as error:
@@ -299,7 +314,7 @@ def _start_agent(plan: Plan, socket_fd: int) -> None:
         os.setsid()
         plan.agent.assume()
 
-    _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, [socket_fd, config], before_exec)
+    _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, [1, socket_fd, config], before_exec)
     os.close(config)
 
 
@@ -319,11 +334,11 @@ def _become_helper(plan: Plan, socket_fd: int, hosts_fd: int | None) -> NoReturn
 def _spawn(
     argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int], before_exec: Callable[[], None]
 ) -> None:
-    """Fork and exec with 0 on /dev/null, our 1 and 2, `fds` from 3 up, and nothing else."""
+    """Fork and exec with 0 on /dev/null, 2 as ours, `fds` as 1 and from 3 up, and nothing else."""
     if os.fork() != 0:
         return
     try:
-        _install([_null(), 1, 2, *fds])
+        _install([_null(), fds[0], 2, *fds[1:]])
         before_exec()
         os.execve(argv[0], list(argv), dict(environment))  # noqa: S606 - an absolute path and a clean environment
     except BaseException as error:  # a forked child must never return into its parent's code
