@@ -1,0 +1,84 @@
+"""Real meshes in the lab: started as an operator would, watched from outside with `wg`, `ip`, `getent` and `ping`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.lab import Daemon, Node, until
+
+USERS = "61001:61002"
+AGENT_UID, HELPER_UID = 61001, 61002
+CLUSTER_KEY = hashlib.sha256(b"a mesh for tests").digest()  # found in memory only where it is meant
+CLUSTER_KEY_TEXT = base64.b64encode(CLUSTER_KEY).decode()
+KEY_FILE = "/run/cluster.key"
+INTERFACE = "wgoverlay"
+
+
+def start(node: Node, *arguments: str) -> Daemon:
+    """Start wesher with the mesh's key in a file."""
+    node.write(KEY_FILE, CLUSTER_KEY_TEXT.encode() + b"\n")
+    return node.start("--user", USERS, "--cluster-key-file", KEY_FILE, *arguments)
+
+
+def start_mesh(nodes: Sequence[Node], *arguments: str) -> list[Daemon]:
+    """All of `nodes`, joining the first of them; returns when each pings each other by name."""
+    first, *others = nodes
+    daemons = [start(first, *arguments)]
+    daemons += [start(node, "--join", first.address, *arguments) for node in others]
+    await_mesh(nodes)
+    return daemons
+
+
+def await_mesh(nodes: Sequence[Node]) -> None:
+    """Until every node has every other as a peer, and pings it by name through the overlay."""
+    for node in nodes:
+        until(lambda n=node: status(n), 10, f"{node.name} is up")
+        others = {other.name for other in nodes if other is not node}
+        until(lambda n=node, o=others: set(managed_names(n)) == o, 10, f"{node.name} has {len(others)} names")
+    for node in nodes:
+        for other in nodes:
+            if other is not node:
+                until(lambda n=node, o=other: pings_by_name(n, o), 5, f"{node.name} pings {other.name}")
+
+
+def pings_by_name(node: Node, other: Node) -> bool:
+    """Whether `other`'s name means its overlay address on `node`, and that answers."""
+    return node.resolve(other.name) == managed_names(node)[other.name] and node.ping(other.name)
+
+
+def managed_names(node: Node) -> dict[str, str]:
+    """Name to overlay address, from the managed lines of the node's hosts file."""
+    lines = [line.split() for line in node.hosts().decode().splitlines() if "managed automatically by wesher" in line]
+    return {fields[1]: fields[0] for fields in lines}
+
+
+def public_key(node: Node) -> str:
+    """The node's own WireGuard public key, from the device."""
+    return node.run("wg", "show", INTERFACE, "public-key").stdout.strip()
+
+
+def peer_keys(node: Node) -> set[str]:
+    """The public keys of the node's WireGuard peers, from the device."""
+    return set(node.run("wg", "show", INTERFACE, "peers").stdout.split())
+
+
+def overlay_routes(node: Node) -> set[str]:
+    """Destinations of the routes through the overlay link."""
+    shown = node.run("ip", "-json", "route", "show", "dev", INTERFACE, check=False).stdout
+    return {route["dst"] for route in json.loads(shown or "[]")}
+
+
+def status(node: Node) -> dict[str, Any]:
+    """`wesher status --json`."""
+    answer = json.loads(node.wesher("status", "--json").stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def has_nothing_left(node: Node) -> bool:
+    """Whether the node has no overlay link, no route through one and no managed line."""
+    return INTERFACE not in node.links() and not overlay_routes(node) and not managed_names(node)

@@ -1,0 +1,307 @@
+"""The running processes have what ARCHITECTURE.md lists and nothing more, read from /proc; none outlives the others."""
+
+import base64
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.mesh import (
+    AGENT_UID,
+    CLUSTER_KEY,
+    CLUSTER_KEY_TEXT,
+    HELPER_UID,
+    INTERFACE,
+    has_nothing_left,
+    start,
+    start_mesh,
+    status,
+)
+from tests.lab import Daemon, Lab, Node, until
+
+pytestmark = pytest.mark.root
+
+NET_ADMIN = 1 << 12
+CLEAN_ENVIRONMENT = {"PATH", "LANG"}
+
+# What each process holds when idle, by kind; ARCHITECTURE.md says what each is for.
+HELPER_DESCRIPTORS = Counter(
+    {"/dev/null": 2, "output": 1, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 1, "epoll": 1}
+)
+AGENT_DESCRIPTORS = Counter({"/dev/null": 1, "output": 2, "seqpacket": 1, "unix": 3, "udp": 1, "tcp": 1, "epoll": 1})
+
+
+def proc_status(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def capabilities(pid: int) -> dict[str, int]:
+    """The five sets, as numbers."""
+    found = proc_status(pid)
+    return {name: int(found[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+
+
+def sockets(pid: int) -> dict[str, str]:
+    """Inode to kind, of every socket in the process's network namespace."""
+    kinds = {}
+    for kind, inode_column in (("udp", 9), ("udp6", 9), ("tcp", 9), ("tcp6", 9), ("netlink", 9)):
+        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]:
+            kinds[line.split()[inode_column]] = kind.rstrip("6")
+    for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        kinds[fields[6]] = "seqpacket" if fields[4] == "0005" else "unix"
+    return kinds
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """What the process has open, by kind. Two views must agree, or a socket came or went between them."""
+    kinds = sockets(pid)
+    found: Counter[str] = Counter()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        target = os.readlink(entry.path)
+        if match := re.fullmatch(r"socket:\[(\d+)\]", target):
+            found[kinds.get(match[1], "socket of no known kind")] += 1
+        elif target.startswith("/memfd:std"):
+            found["output"] += 1
+        else:
+            found["epoll" if target == "anon_inode:[eventpoll]" else target] += 1
+    return found
+
+
+def all_of(daemon: Daemon) -> dict[str, int]:
+    """The three processes."""
+    return {"helper": daemon.pid, "agent": daemon.agent_pid, "wireguard-go": daemon.wireguard_pid}
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; a zombie has."""
+    try:
+        return proc_status(pid)["State"].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def forms_of(key: bytes) -> list[bytes]:
+    """How a key could be written down."""
+    return [key, key.hex().encode(), base64.b64encode(key)]
+
+
+def writable_memory(pid: int) -> Iterator[bytes]:
+    """The process's private memory, region by region, as root reads it."""
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, mode = line.split()[:2]
+            if not mode.startswith("rw"):
+                continue
+            low, high = (int(part, 16) for part in span.split("-"))
+            try:
+                memory.seek(low)
+                yield memory.read(high - low)
+            except (OSError, ValueError):
+                continue  # [vvar] and its like cannot be read by anybody
+
+
+def files_of(node: Node) -> Iterator[tuple[str, bytes]]:
+    """Every file of the node's own directories."""
+    for top in ("/run", "/var/lib", "/etc", "/tmp"):
+        for path in (node.inside.root / top.lstrip("/")).rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                yield str(path), path.read_bytes()
+
+
+@pytest.fixture
+def pair(make_lab: Callable[[int], Lab]) -> tuple[Node, Daemon]:
+    """One node of a running mesh of two."""
+    lab = make_lab(2)
+    return lab.nodes[0], start_mesh(lab.nodes)[0]
+
+
+def test_each_process_has_its_own_uid_and_only_its_capabilities(pair: tuple[Node, Daemon]) -> None:
+    """Agent: none at all. Helper: CAP_NET_ADMIN. Nobody can gain more, nobody has a group of root's."""
+    _, daemon = pair
+    found = all_of(daemon)
+
+    for name, uid in (("agent", AGENT_UID), ("helper", HELPER_UID), ("wireguard-go", HELPER_UID)):
+        fields = proc_status(found[name])
+        assert [str(uid)] * 4 == fields["Uid"].split()
+        assert [str(uid)] * 4 == fields["Gid"].split()
+        assert fields["Groups"] == ""
+        assert fields["NoNewPrivs"] == "1"
+    nothing = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0}
+    assert nothing == capabilities(found["agent"])
+    assert nothing | {"CapPrm": NET_ADMIN, "CapEff": NET_ADMIN} == capabilities(found["helper"])
+    # Not ours to confine further after its exec: what it was given stays inheritable and ambient in it.
+    assert dict.fromkeys(nothing, NET_ADMIN) | {"CapBnd": 0} == capabilities(found["wireguard-go"])
+
+
+def test_no_process_has_a_descriptor_beyond_the_listed_ones(pair: tuple[Node, Daemon]) -> None:
+    """Also none that leaked from the shell, the launcher or each other."""
+    _, daemon = pair
+
+    until(lambda: HELPER_DESCRIPTORS == descriptors(daemon.pid), 5, "the helper's descriptors")
+    until(lambda: AGENT_DESCRIPTORS == descriptors(daemon.agent_pid), 5, "the agent's, when no exchange is under way")
+
+
+def test_environments_are_clean(pair: tuple[Node, Daemon]) -> None:
+    """Nothing of the operator's environment reaches any of the processes."""
+    _, daemon = pair
+
+    for pid in (daemon.pid, daemon.agent_pid):
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert {entry.partition(b"=")[0].decode() for entry in entries if entry} == CLEAN_ENVIRONMENT
+
+
+def test_nobody_but_root_can_look_into_agent_or_helper(pair: tuple[Node, Daemon]) -> None:
+    """Non-dumpable: /proc hands their memory and descriptors to root alone, not even to their own uid."""
+    node, daemon = pair
+    found = all_of(daemon)
+
+    for name in ("agent", "helper"):
+        assert os.stat(f"/proc/{found[name]}/mem").st_uid == 0
+        inner = proc_status(found[name])["NSpid"].split()[-1]
+        for uid in (AGENT_UID, HELPER_UID):
+            peek = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "head", "-c1"]
+            assert node.run(*peek, f"/proc/{inner}/environ", check=False).returncode != 0
+
+
+def test_the_agent_has_no_terminal_to_type_into(pair: tuple[Node, Daemon]) -> None:
+    """Its own session: TIOCSTI would otherwise let it type into the operator's shell."""
+    _, daemon = pair
+
+    sessions = {name: os.getsid(pid) for name, pid in all_of(daemon).items()}
+    assert len(set(sessions.values())) == 3
+
+
+def test_the_private_key_is_nowhere_but_in_the_helper_and_wireguard(pair: tuple[Node, Daemon]) -> None:
+    """Not in any file, environment or argument list, and never in the agent's memory."""
+    node, daemon = pair
+    key = base64.b64decode(node.run("wg", "show", INTERFACE, "private-key").stdout)
+    assert len(key) == 32
+
+    for pid in all_of(daemon).values():
+        for what in ("environ", "cmdline"):
+            content = Path(f"/proc/{pid}/{what}").read_bytes()
+            assert not any(form in content for form in forms_of(key))
+    for path, content in files_of(node):
+        assert not any(form in content for form in forms_of(key)), path
+    assert not any(form in region for region in writable_memory(daemon.agent_pid) for form in forms_of(key))
+    # The same search finds what is there: the test can fail.
+    assert any(CLUSTER_KEY in region for region in writable_memory(daemon.agent_pid))
+
+
+@pytest.mark.parametrize("way", ["option", "option with =", "environment", "file"])
+def test_the_cluster_key_is_in_no_argument_list_environment_or_other_process(
+    make_lab: Callable[[int], Lab], way: str
+) -> None:
+    """However it was given. The helper never has it; the only file with it is the state file, for the agent alone."""
+    node = make_lab(1).nodes[0]
+    users = ("--user", f"{AGENT_UID}:{HELPER_UID}")
+    match way:
+        case "option":
+            daemon = node.start(*users, "--cluster-key", CLUSTER_KEY_TEXT)
+        case "option with =":
+            daemon = node.start(*users, f"--cluster-key={CLUSTER_KEY_TEXT}")
+        case "environment":
+            daemon = node.start(*users, env={"WESHER_CLUSTER_KEY": CLUSTER_KEY_TEXT})
+        case _:
+            daemon = start(node)
+    until(lambda: status(node), 10, "up")
+    assert node.wesher("key", "show").stdout.strip() == CLUSTER_KEY_TEXT
+
+    for pid in all_of(daemon).values():
+        for what in ("environ", "cmdline"):
+            content = Path(f"/proc/{pid}/{what}").read_bytes()
+            assert not any(form in content for form in forms_of(CLUSTER_KEY))
+    for name in ("helper", "wireguard-go"):
+        pid = all_of(daemon)[name]
+        assert not any(form in region for region in writable_memory(pid) for form in forms_of(CLUSTER_KEY)), name
+    given = {str(node.inside.root / "run/cluster.key")} if way == "file" else set()
+    holders = {path for path, content in files_of(node) if any(form in content for form in forms_of(CLUSTER_KEY))}
+    state = node.inside.root / "var/lib/wesher/wgoverlay.json"
+    assert holders - given == {str(state)}
+    assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (AGENT_UID, 0o600)
+    assert (state.parent.stat().st_uid, state.parent.stat().st_mode & 0o777) == (AGENT_UID, 0o700)
+
+
+@pytest.mark.parametrize("victim", ["helper", "agent", "wireguard-go"])
+def test_killing_one_process_ends_the_others_within_a_second(make_lab: Callable[[int], Lab], victim: str) -> None:
+    """SIGKILL, so that nobody can say goodbye: the link is gone too, and where a helper lives, the hosts lines."""
+    lab = make_lab(2)
+    node = lab.nodes[0]
+    before = node.hosts()
+    daemon = start_mesh(lab.nodes)[0]
+    found = all_of(daemon)
+
+    os.kill(found[victim], signal.SIGKILL)
+
+    until(lambda: all(map(is_gone, found.values())), 1, f"all end when the {victim} is killed")
+    until(lambda: INTERFACE not in node.links(), 1, "the link is gone")
+    if victim == "helper":
+        assert daemon.wait(5) == -signal.SIGKILL
+    else:
+        assert daemon.wait(5) == 1
+        assert has_nothing_left(node)
+        assert before == node.hosts()
+
+
+def test_a_start_after_a_kill_clears_what_was_left(make_lab: Callable[[int], Lab]) -> None:
+    """A killed helper leaves its hosts lines; the next one takes them over, and takes them away when it goes."""
+    lab = make_lab(2)
+    node = lab.nodes[0]
+    before = node.hosts()
+    daemon = start_mesh(lab.nodes)[0]
+    daemon.signal(signal.SIGKILL)
+    daemon.wait(5)
+    assert b"managed automatically" in node.hosts()
+    until(lambda: INTERFACE not in node.links(), 1, "the link is gone")
+
+    again = start(node)
+    until(lambda: status(node), 5, "up again")
+    again.signal(signal.SIGTERM)
+
+    assert again.wait(10) == 0
+    assert before == node.hosts()
+
+
+def test_the_agents_death_while_it_starts_ends_the_helper(make_lab: Callable[[int], Lab]) -> None:
+    """The agent finds its port taken; everything ends with one line about it, and nothing stays."""
+    node = make_lab(1).nodes[0]
+    script = (
+        "import socket; s = socket.socket(); s.bind(('0.0.0.0', 7946)); s.listen(); print('ok', flush=True); s.accept()"
+    )
+    blocker = node.start_program("python3", "-c", script)
+    until(lambda: "ok" in blocker.stdout_text(), 5, "the port is taken")
+
+    daemon = start(node)
+
+    assert daemon.wait(15) == 1
+    errors = [line for line in daemon.stderr_text().splitlines() if "error" in line]
+    assert errors == [
+        "wesher: error: cannot bind 0.0.0.0 port 7946: Address already in use; "
+        "give another --bind-addr or --cluster-port"
+    ]
+    assert has_nothing_left(node)
+
+
+def test_status_is_for_root_and_the_agents_group(pair: tuple[Node, Daemon]) -> None:
+    """The control socket hands out the cluster key, so it is 0660 and the agent's."""
+    node, _ = pair
+    control = node.inside.root / "run/wesher/wgoverlay.sock"
+    assert (control.stat().st_uid, control.stat().st_gid, control.stat().st_mode & 0o777) == (
+        AGENT_UID,
+        AGENT_UID,
+        0o660,
+    )
+
+    def may_write(*groups: str) -> bool:
+        who = ["setpriv", "--reuid=61003", "--regid=61003", *groups]
+        return node.run(*who, "test", "-w", "/run/wesher/wgoverlay.sock", check=False).returncode == 0
+
+    assert not may_write("--clear-groups")
+    assert may_write(f"--groups={AGENT_UID}")
