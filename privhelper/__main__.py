@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from pyroute2 import IPRoute
-
 from privhelper import link as rtnl
 from privhelper import userspace
 from privhelper.hosts import HostsFile
@@ -157,7 +155,7 @@ class Server:
         data = self._agent.recv(MAX_MESSAGE + 1)
         if not data:
             if not self._monitor.ended:
-                log.warning("the agent is gone")
+                log.info("the agent is gone")
             self._status = 0 if self._monitor.ended else 1
             return
         self._send(self._monitor.receive(data))
@@ -195,7 +193,7 @@ def serve(arguments: Arguments) -> int:
     agent = socket.socket(fileno=arguments.agent_fd)
     agent.setblocking(False)
     device = userspace.connect(pinned.interface)
-    netlink = IPRoute()
+    netlink = rtnl.open_netlink()
     resolvers = rtnl.resolvers(_read_resolv_conf())
     found = rtnl.find(netlink, pinned.interface)
     if found is None or not rtnl.is_tun(found):
@@ -229,11 +227,13 @@ def _await_children() -> None:
     deadline = time.monotonic() + CHILDREN_WITHIN
     while time.monotonic() < deadline:
         try:
-            child, _ = os.waitpid(-1, os.WNOHANG)
+            child, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if child == 0:
             time.sleep(0.01)
+        elif os.WIFSIGNALED(status):
+            log.warning("process %d was ended by signal %d", child, os.WTERMSIG(status))
 
 
 def _read_resolv_conf() -> str:

@@ -62,7 +62,7 @@ class RtnlLink:
         if address == self._address:
             return
         if self._address is not None:
-            self._do(self._rtnl.addr, "del", **self._host(self._address))
+            self._do(self._rtnl.addr, "del", **self._host(self._address), gone_is_good=True)
             self._address = None
         fields = self._host(address) | ({"flags": _IFA_F_NODAD} if address.version == 6 else {})
         self._do(self._rtnl.addr, "replace", **fields)
@@ -123,6 +123,11 @@ class RtnlLink:
 
 
 _GONE: Final = (3, 19, 99)  # ESRCH, ENODEV, EADDRNOTAVAIL: what was to be removed is not there
+
+
+def open_netlink() -> IPRoute:
+    """The one netlink connection. Open it before lockdown."""
+    return IPRoute()
 
 
 def find(rtnl: IPRoute, name: str) -> Mapping[str, Any] | None:

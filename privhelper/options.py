@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from privhelper.addressing import Network
@@ -50,9 +49,16 @@ class Pinned:
 
     def to_argv(self) -> list[str]:
         """The command line that parses to this again."""
-        argv = ["--node-name", self.node_name, "--overlay-net", str(self.overlay_net), "--interface", self.interface]
-        argv += ["--wireguard-port", str(self.wireguard_port), "--mtu", str(self.mtu)]
-        argv += ["--max-peers", str(self.max_peers), "--hosts-file", self.hosts_file]
+        values = {
+            "node-name": self.node_name,
+            "overlay-net": self.overlay_net,
+            "interface": self.interface,
+            "wireguard-port": self.wireguard_port,
+            "mtu": self.mtu,
+            "max-peers": self.max_peers,
+            "hosts-file": self.hosts_file,
+        }
+        argv = [f"--{name}={value}" for name, value in values.items()]  # one word each: a value may begin with a dash
         return argv if self.etc_hosts else [*argv, "--no-etc-hosts"]
 
 
@@ -67,6 +73,8 @@ def parse_overlay_net(text: str) -> Network:
         net = ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"'{text}' is no network; give one in CIDR form such as 10.0.0.0/8") from None
+    if "%" in text:
+        raise ValueError(f"'{text}' names a link; give a network without % such as fd00::/8")
     if net.is_loopback or net.is_multicast or net.is_link_local or net.prefixlen == 0:
         raise ValueError(f"{net} cannot carry an overlay; give a private network such as 10.0.0.0/8 or fd00::/8")
     if net.max_prefixlen - net.prefixlen < 2:
@@ -91,13 +99,13 @@ def parse_node_name(text: str) -> str:
 
 def parse_hosts_file(text: str) -> str:
     """An absolute path."""
-    if not PurePosixPath(text).is_absolute():
+    if not text.startswith("/"):
         raise ValueError(f"'{text}' is not absolute; give the whole path")
     return text
 
 
 def _number(text: str, low: int, high: int) -> int:
-    if not text.isascii() or not text.isdigit() or not low <= int(text[:10]) <= high:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not low <= int(text) <= high:
         raise ValueError(f"'{text}' is out of range; give a number from {low} to {high}")
     return int(text)
 

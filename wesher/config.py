@@ -11,7 +11,6 @@ import binascii
 import json
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from privhelper.options import PINNED, Option, parse_interface, parse_port
@@ -109,9 +108,9 @@ def parse_log_level(text: str) -> str:
 
 def parse_directory(text: str) -> str:
     """An absolute path."""
-    if not PurePosixPath(text).is_absolute():
+    if not text.startswith("/"):
         raise ValueError(f"'{text}' is not absolute; give the whole path")
-    return str(PurePosixPath(text))
+    return text.rstrip("/") or "/"
 
 
 def _as_it_is(text: str) -> Any:

@@ -6,8 +6,10 @@ met within half a minute.
 
 from __future__ import annotations
 
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from random import Random
 
 FIRST: Final = 0.5
 FACTOR: Final = 1.5

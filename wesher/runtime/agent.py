@@ -23,6 +23,7 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from errno import EADDRNOTAVAIL
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
@@ -223,9 +224,11 @@ class Agent:
         answer = await helper.ask(SetAddr(claim.attempt))
         if not isinstance(answer, OwnAddress):
             reason = os.strerror(answer.errno) if isinstance(answer, Failed) else "no answer"
+            if isinstance(answer, Failed) and answer.errno == EADDRNOTAVAIL:
+                reason = "a local network covers it, or it is the net's first or last"
             raise StartError(
-                f"overlay address of {pinned.node_name} in {pinned.overlay_net} cannot be used here: {reason} "
-                "(a local network may cover it); give another --overlay-net"
+                f"overlay address of {pinned.node_name} in {pinned.overlay_net} cannot be used here: {reason}; "
+                "give another --overlay-net"
             )
         agent = cls(config, file, saved, helper, Standing(pinned, answer.address, claim), stop)
         helper.on_event = agent.on_helper_event

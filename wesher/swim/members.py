@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, auto
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wesher.swim.member import Member
 from wesher.wire.messages import Alive, Dead, NodeState, Suspect
+
+if TYPE_CHECKING:
+    from random import Random
 
 INCARNATION_HEADROOM: Final = 1 << 20
 """How far an incarnation may run ahead of the one known, if the clock does not explain it."""

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wesher.swim.awareness import Awareness
 from wesher.swim.broadcast import BroadcastQueue
@@ -58,6 +57,9 @@ from wesher.wire.messages import (
 )
 from wesher.wire.packet import open_packet, seal_packet
 from wesher.wire.stream import StreamReader, seal_stream
+
+if TYPE_CHECKING:
+    from random import Random
 
 MAX_STREAMS: Final = 128
 """Streams at once, each way of them buffering at most one message (memberlist serves 127 push/pulls)."""
