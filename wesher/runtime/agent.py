@@ -209,6 +209,7 @@ class Agent:
         self._peers = Peers(helper, standing.policy(), self._node.members)
         self._gossip: Gossip | None = None
         self._joining: Joining | None = None
+        self._conflicts: set[str] = set()
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
 
@@ -343,7 +344,8 @@ class Agent:
                 self._unsaved.set()
             case Suspected(member):
                 log.info("member %s does not answer", ascii(member.name))
-            case Conflict(member, claimant):
+            case Conflict(member, claimant) if member.name not in self._conflicts:
+                self._conflicts.add(member.name)  # said once a name: a claimant repeats itself for ever
                 log.warning("name %s of %s is claimed by %s too", ascii(member.name), member.endpoint, claimant)
             case Exchanged() if self._joining is not None:
                 self._joining.exchanged(event)

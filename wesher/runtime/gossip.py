@@ -100,6 +100,14 @@ class Gossip:
 
     def settle(self) -> None:
         """What follows every input to the node: act, tell, and wait for the next deadline."""
+        try:
+            self._act_and_tell()
+        finally:  # whatever a bug raises, time must go on: a node without a timer is deaf and looks well
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(max(0.0, self._node.get_timer() - monotonic()), self._on_timer)
+
+    def _act_and_tell(self) -> None:
         actions, events = self._node.actions(), self._node.events()
         while actions or events:
             for action in actions:
@@ -107,20 +115,21 @@ class Gossip:
             for event in events:
                 self._on_event(event)
             actions, events = self._node.actions(), self._node.events()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(max(0.0, self._node.get_timer() - monotonic()), self._on_timer)
 
     # --- input
 
     def _on_timer(self) -> None:
-        self._drain()
-        self._node.handle_timer(monotonic())
-        self.settle()
+        try:
+            self._drain()
+            self._node.handle_timer(monotonic())
+        finally:
+            self.settle()
 
     def _on_readable(self) -> None:
-        self._drain()
-        self.settle()
+        try:
+            self._drain()
+        finally:
+            self.settle()
 
     def _drain(self) -> None:
         for _ in range(_DRAIN):

@@ -17,7 +17,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """A live member has new metadata or another address."""
+    """A live member has new metadata, or has refuted a suspicion."""
 
     member: Member
 

@@ -62,7 +62,14 @@ if TYPE_CHECKING:
     from random import Random
 
 MAX_STREAMS: Final = 128
-"""Streams at once, each way of them buffering at most one message (memberlist serves 127 push/pulls)."""
+"""Streams at once, accepted and dialled each (memberlist serves 127 push/pulls)."""
+
+MIN_STREAM: Final = 64 * 1024
+ENTRY: Final = 1024
+"""Bytes of a stream we read: so many, and so many a member. An entry with the longest metadata and name takes 900."""
+
+MAX_BUFFERED: Final = 64 * 1024 * 1024
+"""Bytes buffered on accepted streams together: a blob must be whole before its tag tells a member from a stranger."""
 
 _WRAP: Final = 1 << 32
 
@@ -171,7 +178,9 @@ class Node:
             self._dial(Purpose.JOIN, contact, now)
 
     def update_meta(self, meta: bytes, now: float) -> None:
-        """Announce new metadata."""
+        """Announce new metadata; no longer while leaving, since an alive would take the leave back."""
+        if self._leaving_until is not None:
+            return
         self._announce(replace(self.me, meta=meta, incarnation=self._next_incarnation()).as_alive(), now)
 
     def leave(self, now: float) -> None:
@@ -402,13 +411,15 @@ class Node:
 
     def _continue_probe(self, now: float) -> None:
         probe = self._probe
-        if probe is not None and now >= probe.relays_at:
-            probe.relays_at = inf
-            self._ask_relays(probe, now)
-        if probe is not None and now >= probe.deadline:
+        if probe is None:
+            return
+        if now >= probe.deadline:  # first: after a long sleep it is too late for relays
             self._probe = None
             self._awareness.apply(probe.failure_cost())
             self._take_suspect(Suspect(probe.incarnation, probe.name, self.identity.name), now)
+        elif now >= probe.relays_at:
+            probe.relays_at = inf
+            self._ask_relays(probe, now)
 
     def _ask_relays(self, probe: Probe, now: float) -> None:
         target = self._members.get(probe.name)
@@ -421,7 +432,7 @@ class Node:
             request = IndirectPing(probe.seq_no, target.addr, target.port, target.name, nack, *self._source())
             self._send(relay.endpoint, request)
         if target.vsn[1] >= 3:
-            self._dial(Purpose.PING, target.endpoint, now, seq_no=probe.seq_no, deadline=probe.deadline)
+            self._dial(Purpose.PING, target.endpoint, now, probe)
 
     def _take_ack(self, seq_no: int, now: float) -> None:
         probe = self._probe
@@ -492,31 +503,37 @@ class Node:
         for member in self._members.sample(1, alive):
             self._dial(Purpose.SYNC, member.endpoint, now)
 
-    def _dial(
-        self, purpose: Purpose, to: Endpoint, now: float, *, seq_no: int = 0, deadline: float | None = None
-    ) -> None:
-        if len(self._exchanges) >= MAX_STREAMS:
+    def _dial(self, purpose: Purpose, to: Endpoint, now: float, probe: Probe | None = None) -> None:
+        if sum(exchange.purpose is not Purpose.SERVE for exchange in self._exchanges.values()) >= MAX_STREAMS:
             self.counters["too many streams"] += 1
             if purpose is not Purpose.PING:
                 self._events.append(Exchanged(to, purpose is Purpose.JOIN, "too many streams"))
             return
         self._last_stream += 2
-        until = now + self.config.stream_timeout if deadline is None else deadline
-        self._exchanges[self._last_stream] = Exchange(purpose, StreamReader(self.keyring), until, to, seq_no)
+        until = now + self.config.stream_timeout if probe is None else probe.deadline
+        self._exchanges[self._last_stream] = Exchange(purpose, self._reader(), until, to, probe)
         self._actions.append(Connect(self._last_stream, to))
 
     def _accept(self, stream: int, now: float) -> None:
-        if len(self._exchanges) >= MAX_STREAMS:
+        served = self._served()
+        if len(served) >= MAX_STREAMS:
+            # The oldest goes: a member's exchange takes milliseconds, so who idles longest is most likely a stranger.
             self.counters["too many streams"] += 1
-            self._actions.append(CloseStream(stream))
-            return
+            self._finish(served[0], "")
         deadline = now + self.config.stream_timeout
-        self._exchanges[stream] = Exchange(Purpose.SERVE, StreamReader(self.keyring), deadline)
+        self._exchanges[stream] = Exchange(Purpose.SERVE, self._reader(), deadline)
+
+    def _reader(self) -> StreamReader:
+        """For one stream. An exchange as large as our own may be fits; more would only keep us from answering pings."""
+        return StreamReader(self.keyring, limit=MIN_STREAM + ENTRY * self.config.max_members)
+
+    def _served(self) -> list[int]:
+        """Accepted streams, oldest first."""
+        return [stream for stream, exchange in self._exchanges.items() if exchange.purpose is Purpose.SERVE]
 
     def _begin(self, stream: int, exchange: Exchange, now: float) -> None:
-        if exchange.purpose is Purpose.PING:
-            name = self._probe.name if self._probe is not None else ""
-            self._send_stream(stream, self._ping(exchange.seq_no, name))
+        if exchange.probe is not None:
+            self._send_stream(stream, self._ping(exchange.probe.seq_no, exchange.probe.name))
         else:
             exchange.deadline = now + self.config.stream_timeout
             self._send_stream(stream, everything(self._members, join=exchange.purpose is Purpose.JOIN))
@@ -530,9 +547,12 @@ class Node:
             if exchange.purpose is Purpose.SERVE:
                 # A fixed text: what exactly was wrong is nobody's business who cannot speak to us.
                 self._send_stream(stream, ErrorReply("message could not be read"))
-            self._finish(stream, f"answer could not be read: {error}")
+            self._finish(stream, f"answer could not be read: {error.code}")
             return
         if message is None:
+            if sum(self._exchanges[other].reader.buffered for other in self._served()) > MAX_BUFFERED:
+                self.counters["too much buffered"] += 1
+                self._finish(stream, "")
             return
         if exchange.purpose is Purpose.SERVE:
             self._serve(stream, message, now)
@@ -556,7 +576,7 @@ class Node:
         """Use the answer to what we dialled for; returns what was wrong with it."""
         match exchange.purpose, message:
             case Purpose.PING, Ack(seq_no):
-                if seq_no == exchange.seq_no:
+                if exchange.probe is not None and seq_no == exchange.probe.seq_no:
                     self.counters["reached over TCP only"] += 1
                     self._take_ack(seq_no, now)
                 return ""
@@ -564,7 +584,7 @@ class Node:
                 self._merge(message, now)
                 return ""
             case _, ErrorReply(error):
-                return f"refused by the other side: {error}"
+                return f"refused by the other side: {error!a}"
             case _:
                 return "an unexpected message came back"
 

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from wesher.swim.io import Endpoint
 from wesher.swim.member import Member
+from wesher.swim.probe import Probe
 from wesher.wire.limits import VSN
 from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState, PushPull, Suspect
 from wesher.wire.stream import StreamReader
@@ -28,13 +29,13 @@ class Purpose(Enum):
 
 @dataclass(slots=True)
 class Exchange:
-    """A stream in use. `with_whom` and `seq_no` only for those we dialled; `seq_no` for a ping."""
+    """A stream in use. `with_whom` only for those we dialled; `probe` is what a ping is for."""
 
     purpose: Purpose
     reader: StreamReader
     deadline: float
     with_whom: Endpoint | None = None
-    seq_no: int = 0
+    probe: Probe | None = None
 
 
 def everything(members: Iterable[Member], *, join: bool) -> PushPull:

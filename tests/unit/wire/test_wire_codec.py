@@ -228,6 +228,7 @@ def test_the_largest_sane_values_are_accepted():
     """The limits are the last values allowed."""
     message = decode_packet_message(alive_with(Node="n" * 255, Meta=bytes(512), Port=65535, Incarnation=(1 << 32) - 1))
     assert message == Alive((1 << 32) - 1, "n" * 255, V4, 65535, bytes(512))
+    assert decode_packet_message(encode(message)) == message
 
 
 @pytest.mark.parametrize("message", [Ping(1, "n" * 256), Suspect(1, "n" * 256, ""), Dead(1, "a", "n" * 256)])
@@ -252,6 +253,37 @@ def test_an_error_text_is_bounded():
     with pytest.raises(WireError) as caught:
         decode_stream_message(encode(ErrorReply("e" * 1025)))
     assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "bits"),
+    [
+        (0, "SeqNo", 32),
+        (0, "SourcePort", 16),
+        (1, "SeqNo", 32),
+        (1, "Port", 16),
+        (1, "SourcePort", 16),
+        (2, "SeqNo", 32),
+        (3, "Incarnation", 32),
+        (4, "Incarnation", 32),
+        (4, "Port", 16),
+        (5, "Incarnation", 32),
+        (11, "SeqNo", 32),
+    ],
+)
+def test_an_unsigned_field_has_its_size(kind, name, bits):
+    """The largest value is read, the next one refused, as in Go."""
+    rest = {"Target": V4, "Node": "a", "Addr": V4, "Vsn": VSN}
+    decode_packet_message(bytes([kind]) + struct({**rest, name: (1 << bits) - 1}))
+    with pytest.raises(WireError) as caught:
+        decode_packet_message(bytes([kind]) + struct({**rest, name: 1 << bits}))
+    assert caught.value.code == "malformed"
+
+
+def test_the_largest_user_state_is_read():
+    """And ignored by wesher; but it must be consumed."""
+    exchange = decode_stream_message(push_pull_of(user_state=bytes(MAX_USER_STATE)))
+    assert exchange.user_state == bytes(MAX_USER_STATE)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def test_what_older_peers_misread_is_never_joined(parts):
         join_compound(parts)
 
 
+def test_127_parts_are_joined():
+    """The most that every peer reads."""
+    assert split_compound(join_compound([b"a"] * 127)[1:]) == ([b"a"] * 127, 0)
+
+
 def test_a_part_may_be_as_long_as_its_length_field():
     """65535 bytes."""
     assert split_compound(join_compound([bytes(65535)])[1:]) == ([bytes(65535)], 0)

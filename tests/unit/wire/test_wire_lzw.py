@@ -89,6 +89,15 @@ def test_a_full_table_stays_until_it_is_cleared():
     assert decompress(stream, 10000) == data + last_entry * 2 + b"A"
 
 
+def test_a_table_that_fills_with_the_last_code_is_cleared_before_the_end():
+    """3838 codes fill it; the end is then nine bits wide again."""
+    distinct = bytes(code for a in range(64) for b in range(a, 64) for code in ((a, b) if a != b else (a,)))[:3838]
+    assert len({distinct[at : at + 2] for at in range(3837)}) == 3837  # no pair twice: every byte is a code
+    codes = [(byte, 9 if at < 255 else 10 if at < 767 else 11 if at < 1791 else 12) for at, byte in enumerate(distinct)]
+    assert compress(distinct) == bits((CLEAR, 9), *codes, (CLEAR, 12), (END, 9))
+    assert compress(distinct[:-1]) == bits((CLEAR, 9), *codes[:-1], (END, 12))
+
+
 def test_the_limit_is_the_last_size_allowed():
     """One byte more is refused."""
     assert decompress(ABABABA, 7) == b"ABABABA"

@@ -114,6 +114,20 @@ def test_a_crc_inside_another_layer_is_not_supported():
     assert codes(opened(b"\x0c" + bytes(3))) == ["unsupported_type"]
 
 
+def test_a_crc_of_nothing_is_right_and_says_nothing():
+    """The shortest layer there is."""
+    result = opened(b"\x0c" + bytes(4))
+    assert (result.layers, codes(result)) == (("encrypt", "hasCrc"), ["empty"])
+
+
+def test_a_datagram_may_be_as_long_as_it_is_read():
+    """65536 bytes."""
+    user = UserMessage(bytes(MAX_DATAGRAM - SEAL_OVERHEAD - 1))
+    datagram = seal_packet([encode(user)], KEYRING, NONCE)
+    assert len(datagram) == MAX_DATAGRAM
+    assert open_packet(datagram, KEYRING).messages == (user,)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -122,6 +136,7 @@ def test_a_crc_inside_another_layer_is_not_supported():
         (b"\xf4\x04blue" + bytes(50), "label"),
         (b"\x00" + bytes(50), "encryption_version"),
         (b"\x01" + bytes(50), "undecryptable"),
+        (b"\x02" + bytes(50), "plaintext"),
         (b"\x07" + bytes(50), "plaintext"),
         (b"\x0d" + bytes(50), "plaintext"),
         (b"\x0e" + bytes(50), "encryption_version"),

@@ -203,6 +203,18 @@ def test_a_user_message_comes_through_a_stream():
     assert StreamReader(KEYRING).feed(data) == UserMessage(b"hello")
 
 
+def test_the_largest_stream_goes_both_ways(monkeypatch):
+    """20 MiB sealed; and of what is compressed, the limit of the other side (here a smaller one)."""
+    largest = encode_stream_user(UserMessage(bytes(MAX_STREAM_BLOB - 29 - 18)))
+    sealed_up = seal_stream(largest, KEYRING, NONCE, compress=False)
+    assert len(sealed_up) == 5 + MAX_STREAM_BLOB
+    assert StreamReader(KEYRING).feed(sealed_up) is not None
+    monkeypatch.setattr(stream, "MAX_DECOMPRESSED_STREAM", 5000)
+    assert seal_stream(bytes(5000), KEYRING, NONCE)
+    with pytest.raises(Unsendable):
+        seal_stream(bytes(5001), KEYRING, NONCE)
+
+
 @pytest.mark.parametrize("size", [0, MAX_STREAM_BLOB - 28, MAX_STREAM_BLOB + 1])
 def test_what_peers_do_not_accept_is_never_sealed(size):
     """An empty message, or a blob beyond 20 MiB."""

@@ -53,6 +53,36 @@ def test_an_array_may_be_longer_than_the_struct():
     assert read_all(b"\x96\x07\xa1n\xa1a\xc3\x91\x91\x05\x81\xc0\xc0") == (7, "n", b"a", True)
 
 
+@pytest.mark.parametrize("head", ["94", "dc0004", "dd00000004"])
+def test_an_array_has_three_forms(head):
+    """As every msgpack container."""
+    assert read_all(bytes.fromhex(head) + b"\x07\xa1n\xa1a\xc3") == (7, "n", b"a", True)
+
+
+def test_an_array_may_be_short():
+    """What is missing is zero, down to all of it."""
+    assert read_all(b"\x91\x07") == (7, "", b"", False)
+    assert read_all(b"\x90") == (0, "", b"", False)
+
+
+@pytest.mark.parametrize(("count", "head"), [(64, "dc0040"), (64, "de0040"), (65, "dc0041"), (65, "de0041")])
+def test_a_struct_has_at_most_64_fields(count, head):
+    """As an array and as a map."""
+    data = bytes.fromhex(head) + (b"\xa1x\xc0" if head[:2] == "de" else b"\xc0") * count
+    if count == 64:
+        assert read_all(data) == (0, "", b"", False)
+    else:
+        assert refused(data) == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"), [((1 << 63) - 1, (1 << 63) - 1), (1 << 63, -(1 << 63)), ((1 << 64) - 1, -1), (-5, -5)]
+)
+def test_a_signed_integer_wraps_as_in_go(sent, read):
+    """A huge count becomes a negative one, which no caller accepts."""
+    assert read_struct((b"Nodes",), msgpack.packb({"Nodes": sent})).signed(b"Nodes") == read
+
+
 def test_an_unknown_field_may_be_anything():
     """Unhashable map keys, ext types msgpack knows better, floats, deep nesting: all skipped."""
     for value in (
