@@ -6,9 +6,11 @@ recognises the other's lines:
     <overlay address> TAB <name> TAB # ! managed automatically by wesher interface <iface> LF
 
 Layout: the operator's bytes first, unchanged and at unchanged offsets; then every instance's managed lines, as the
-file's tail. A reader that comes in the middle of a write can thus miss managed names and nothing else. Writing in
-place is the only way that works for a bind-mounted file and for a process that may not touch the directory; rename
-would need a directory in which this uid could then replace anything.
+file's tail. A reader that comes in the middle of a write can thus miss managed names and nothing else: lines are
+written as comments, and only when they are whole does one byte each make them count (`_write_lines`), so a write that
+ends half way leaves no half line that says something. Writing in place is the only way that works for a bind-mounted
+file and for a process that may not touch the directory; rename would need a directory in which this uid could then
+replace anything.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import struct
 import time
 from collections.abc import Sequence
@@ -55,13 +58,18 @@ def banner(interface: str) -> bytes:
 def parse(content: bytes, interface: str, *, alone: bool) -> HostsText:
     """Take `content` apart. `alone`: no other instance runs, so lines under the old banner are leftovers and go."""
     operator, others = [], []
-    for line in content.splitlines(keepends=True):
+    for line in _lines(content):
         owner = _owner(line)
         if owner is None:
             operator.append(line)
         elif owner != interface.encode("ascii") and not (owner == b"" and alone):
             others.append(line if line.endswith(b"\n") else line + b"\n")
     return HostsText(b"".join(operator), tuple(others))
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Lines with their ends, as resolvers see them: only LF ends one, while a lone CR is white space."""
+    return [line for line in re.split(rb"(?<=\n)", content) if line]
 
 
 def _owner(line: bytes) -> bytes | None:
@@ -93,8 +101,8 @@ def render(text: HostsText, interface: str, peers: Sequence[Peer]) -> tuple[byte
 def names_in(operator: bytes) -> frozenset[str]:
     """The names in unmanaged lines, folded; comments left out."""
     names: set[str] = set()
-    for line in operator.splitlines():
-        fields = line.split(b"#", 1)[0].split()
+    for line in operator.split(b"\n"):
+        fields = line.replace(b"\0", b" ").split(b"#", 1)[0].split()  # C programs stop at a NUL, others do not
         names.update(field.decode("ascii", "replace").lower() for field in fields[1:])
     return frozenset(names)
 
@@ -141,22 +149,24 @@ class HostsFile:
         text = parse(content, self._interface, alone=self._alone)
         if text.operator and not text.operator.endswith(b"\n"):
             self._unended = text.operator
+        elif text.operator == content:
+            self._unended = None  # no managed line is there, so the line end is the operator's own
         return text
 
     def _compact(self, old: bytes, operator: bytes) -> None:
         """Move operator bytes up over managed lines that stand before them (an editor, or Go, left them so).
 
         The bytes to move are first appended once more and synced: whenever a kill comes, each of the operator's
-        lines is in the file at least once. A hosts file bears lines twice.
+        lines is in the file at least once. A hosts file bears lines twice. What stands between is then made one
+        comment, of which every part is a comment too, and the lines are written over it.
         """
-        start = _common_prefix(old, operator)
-        try:
-            self._pwrite(b"\n" + operator[start:], len(old))
-            os.fsync(self._fd)
-        except OSError:
-            os.ftruncate(self._fd, len(old))
-            raise
-        self._pwrite(operator[start:], start)
+        start = _common_lines(old, operator)
+        moving, gap = operator[start:], b"" if old.endswith(b"\n") else b"\n"
+        self._append(gap + moving, len(old))
+        os.fsync(self._fd)
+        end = len(old) + len(gap) - 1  # of the comment, short of its line end
+        self._pwrite(b"#" * (end - start), start)
+        self._write_lines(moving, start)
         os.fsync(self._fd)
 
     def _replace_tail(self, old: bytes, new: bytes, managed_from: int) -> None:
@@ -164,7 +174,21 @@ class HostsFile:
         moved = old[:managed_from] != new[:managed_from]
         same = managed_from if moved else max(_common_lines(old, new), managed_from)
         os.ftruncate(self._fd, same)
-        self._pwrite(new[same:], same)
+        self._append(new[same:], same)
+
+    def _append(self, lines: bytes, end: int) -> None:
+        """Write `lines` at the file's `end`, all or nothing if the disk is full."""
+        try:
+            self._write_lines(lines, end)
+        except OSError:
+            os.ftruncate(self._fd, end)
+            raise
+
+    def _write_lines(self, lines: bytes, offset: int) -> None:
+        """Write `lines` as comments, then put each one's first byte in place: the only write that cannot be torn."""
+        self._pwrite(re.sub(rb"(?m)^[^\n]", b"#", lines), offset)
+        for first in re.finditer(rb"(?m)^[^\n#]", lines):
+            self._pwrite(first.group(), offset + first.start())
 
     def _replaced(self) -> bool:
         ours = os.fstat(self._fd)

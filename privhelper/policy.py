@@ -170,15 +170,18 @@ class Policy:
     def _capped(
         self, wanted: Sequence[Peer], verdicts: list[PeerVerdict], in_force: Collection[bytes]
     ) -> list[PeerVerdict]:
-        """Apply the rules between peers: no endpoint inside the overlay; at most `max_peers`, those in force first."""
-        overlay = {p.overlay_addr for p, v in zip(wanted, verdicts, strict=True) if v is PeerVerdict.ACCEPTED}
-        for i, peer in enumerate(wanted):
-            if verdicts[i] is PeerVerdict.ACCEPTED and peer.endpoint in overlay:
-                verdicts[i] = PeerVerdict.ENDPOINT_OVERLAY
+        """Apply the rules between peers: at most `max_peers`, those in force first; no endpoint inside the overlay.
+
+        The cap comes first, so that a fake beyond it cannot, with its address, refuse another's endpoint.
+        """
         accepted = [i for i, verdict in enumerate(verdicts) if verdict is PeerVerdict.ACCEPTED]
         accepted.sort(key=lambda i: wanted[i].public_key not in in_force)  # stable: the agent's order among equals
         for i in accepted[self.max_peers :]:
             verdicts[i] = PeerVerdict.TOO_MANY
+        overlay = {wanted[i].overlay_addr for i in accepted[: self.max_peers]}
+        for i in accepted[: self.max_peers]:
+            if wanted[i].endpoint in overlay:
+                verdicts[i] = PeerVerdict.ENDPOINT_OVERLAY
         return verdicts
 
 
@@ -204,7 +207,7 @@ def name_verdict(name: str, node_name: str, taken_names: Collection[str]) -> Hos
     """Whether `name` may stand in this host's hosts file. `taken_names` are folded names of unmanaged lines."""
     folded = name.lower()
     labels = folded.split(".")
-    if len(folded) > _MAX_HOST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
+    if not name.isascii() or len(folded) > _MAX_HOST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
         return HostsVerdict.NOT_A_HOST_NAME
     if _looks_like_an_address(labels):
         return HostsVerdict.ADDRESS_LITERAL

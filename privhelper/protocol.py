@@ -251,6 +251,7 @@ class Failed:
 
 Reply = PinnedPolicy | PeersInForce | OwnAddress | Staged | Verdicts | HostsWritten | StatusPart | Farewell | Failed
 
+_FLAGS: Final = sum(Flag)  # an int: the complement of an IntFlag holds only the bits it knows
 _HEADER: Final = struct.Struct("!BBHHI")
 _BUILD: Final = struct.Struct("!B31s")
 _PART: Final = struct.Struct("!H")
@@ -262,15 +263,20 @@ _PEER: Final = struct.Struct("!32sB16sB16sB64s5s")
 # public key | endpoint family (0: none yet), bytes | zero | last handshake, s | rx, bytes | tx, bytes
 _STATUS: Final = struct.Struct("!32sB16s7sQQQ")
 _ADDRESS: Final = struct.Struct("!B16s")
+# HELLO's answer is two records of one size, for together they would be longer than any other record:
 # name | interface | net: family, address, prefix length | port | mtu | max peers | hosts on
 _POLICY: Final = struct.Struct("!B64sB15sB16sBHHHB")
-# backend | public key | peers in force
-_DEVICE: Final = struct.Struct("!B32sH")
+# backend | public key | peers in force | zero
+_DEVICE: Final = struct.Struct("!B32sH71s")
 
 MAX_MESSAGE: Final = _HEADER.size + MAX_PART * _PEER.size
 """Bytes of the longest legal message, either way; a receive buffer of one more tells a longer one apart."""
 
-assert _PEER.size == 136  # noqa: S101 - the contract of the whole interface: no record is longer
+MAX_RECORD: Final = 136
+"""Bytes of the longest record, a peer's."""
+
+assert _PEER.size == MAX_RECORD  # noqa: S101 - the contract of the whole interface: no record is longer
+assert _POLICY.size == _DEVICE.size < MAX_RECORD  # noqa: S101
 
 
 # --- requests ----------------------------------------------------------------------------------------------------
@@ -337,7 +343,7 @@ def encode_reply(sequence: int, reply: Reply) -> bytes:
     """The bytes of `reply` to the request numbered `sequence`."""
     match reply:
         case PinnedPolicy():
-            return _message(Op.HELLO, Flag.REPLY, sequence, [_pack_policy(reply)])
+            return _message(Op.HELLO, Flag.REPLY, sequence, _pack_policy(reply))
         case PeersInForce(peers, more):
             return _message(Op.IN_FORCE, _reply(more), sequence, [_pack_peer(peer) for peer in peers])
         case OwnAddress(address):
@@ -366,15 +372,16 @@ def decode_reply(data: bytes) -> tuple[int, Reply | Event]:
         ((code,),) = _records(body, _ATTEMPT, count, exactly=1)
         return 0, _member(Event, code)
     more = bool(flags & Flag.MORE)
-    if not flags & Flag.REPLY or (more and op not in (Op.IN_FORCE, Op.SET_PEERS, Op.STATUS)):
+    failed = bool(flags & Flag.FAILED)
+    if not flags & Flag.REPLY or (more and (failed or op not in (Op.IN_FORCE, Op.SET_PEERS, Op.STATUS))):
         raise Violation(ViolationCode.FLAGS)
-    if flags & Flag.FAILED:
+    if failed:
         ((errno,),) = _records(body, _ERRNO, count, exactly=1)
         return sequence, Failed(op, errno)
     match op:
         case Op.HELLO:
-            (record,) = _records(body, _POLICY_AND_DEVICE, count, exactly=1)
-            return sequence, _unpack_policy(*record)
+            _records(body, _POLICY, count, exactly=2)
+            return sequence, _unpack_policy(*_POLICY.unpack_from(body), *_DEVICE.unpack_from(body, _POLICY.size))
         case Op.IN_FORCE:
             return sequence, PeersInForce(tuple(_unpack_peer(*r) for r in _records(body, _PEER, count)), more)
         case Op.SET_ADDR:
@@ -407,8 +414,6 @@ def encode_event(event: Event) -> bytes:
 
 # --- records -----------------------------------------------------------------------------------------------------
 
-_POLICY_AND_DEVICE: Final = struct.Struct(_POLICY.format + _DEVICE.format.removeprefix("!"))
-
 
 def _message(op: Op, flags: Flag, sequence: int, records: Sequence[bytes]) -> bytes:
     return _HEADER.pack(VERSION, op, flags, len(records), sequence) + b"".join(records)
@@ -428,7 +433,7 @@ def _open(data: bytes) -> tuple[Op, Flag, int, int, memoryview]:
         known = Op(op)
     except ValueError:
         raise Violation(ViolationCode.OPERATION) from None
-    if flags & ~(Flag.MORE | Flag.REPLY | Flag.FAILED):
+    if flags & ~_FLAGS:
         raise Violation(ViolationCode.FLAGS)
     return known, Flag(flags), count, sequence, memoryview(data)[_HEADER.size :]
 
@@ -510,9 +515,9 @@ def _unpack_status(key: bytes, family: int, field: bytes, zero: bytes, handshake
     return PeerStatus(key, _unpack_address(family, field) if family else None, handshake, rx, tx)
 
 
-def _pack_policy(policy: PinnedPolicy) -> bytes:
+def _pack_policy(policy: PinnedPolicy) -> list[bytes]:
     net = policy.overlay_net
-    return _POLICY_AND_DEVICE.pack(
+    pinned = _POLICY.pack(
         *_text(policy.node_name, MAX_NAME),
         *_text(policy.interface, MAX_INTERFACE),
         *_pack_address(net.network_address),
@@ -521,10 +526,8 @@ def _pack_policy(policy: PinnedPolicy) -> bytes:
         policy.mtu,
         policy.max_peers,
         policy.etc_hosts,
-        policy.backend,
-        policy.public_key,
-        policy.in_force,
     )
+    return [pinned, _DEVICE.pack(policy.backend, policy.public_key, policy.in_force, b"")]
 
 
 def _unpack_policy(
@@ -542,7 +545,10 @@ def _unpack_policy(
     backend: int,
     key: bytes,
     in_force: int,
+    zero: bytes,
 ) -> PinnedPolicy:
+    if any(zero) or hosts > 1:
+        raise Violation(ViolationCode.PADDING)
     return PinnedPolicy(
         node_name=_untext(name_length, name),
         interface=_untext(interface_length, interface),

@@ -26,6 +26,9 @@ DIRECTORY: Final = "/run/wireguard"
 ANSWER_WITHIN: Final = 5.0
 """Seconds. A set of 1000 peers takes 0.2 s; an exchange that hangs longer means the process is stuck."""
 
+MAX_ERRNO: Final = 4095
+"""The kernel's own bound on error numbers; more is none, and would not fit a reply."""
+
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes: 4000 peers answer 1.4 MB. More comes from a wireguard-go that is no longer itself."""
 
@@ -83,14 +86,16 @@ class UserspaceDevice:
         self._exchange("set=1\n" + "\n".join(lines) + "\n\n")
 
     def _exchange(self, request: str) -> str:
-        try:
+        code = None
+        with suppress(OSError, ValueError):
             self._connection.sendall(request.encode("ascii"))
             text = self._answer()
-            code = abs(int(text.rpartition("errno=")[2]))
-        except (OSError, ValueError):
+            code = _errno(text)
+        if code is None:
             # Half an exchange would answer the next one: with this connection we are done, and so is the helper.
+            # Raised out here: what went wrong quotes the answer, and that may hold the private key.
             self._hang_up()
-            raise OSError(errno.EPROTO, "wireguard-go does not answer as it should") from None
+            raise OSError(errno.EPROTO, "wireguard-go does not answer as it should")
         if code:
             raise OSError(code, os.strerror(code))
         return text
@@ -126,6 +131,13 @@ def _endpoint(address: Address, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
+def _errno(answer: str) -> int:
+    code = abs(int(answer.rpartition("errno=")[2]))
+    if code > MAX_ERRNO:
+        raise ValueError(code)
+    return code
+
+
 def _peers(answer: str) -> Iterator[PeerStatus]:
     """The peers in an answer to `get`; each begins with its public_key."""
     fields: dict[str, str] = {}
@@ -140,10 +152,8 @@ def _peers(answer: str) -> Iterator[PeerStatus]:
 
 def _peer(fields: dict[str, str]) -> PeerStatus:
     host = fields.get("endpoint", "").rpartition(":")[0].strip("[]").partition("%")[0]
-    return PeerStatus(
-        public_key=bytes.fromhex(fields["public_key"]),
-        endpoint=ip_address(host) if host else None,
-        last_handshake=int(fields.get("last_handshake_time_sec", "0")),
-        rx_bytes=int(fields.get("rx_bytes", "0")),
-        tx_bytes=int(fields.get("tx_bytes", "0")),
-    )
+    public_key = bytes.fromhex(fields["public_key"])
+    counters = [int(fields.get(name, "0")) for name in ("last_handshake_time_sec", "rx_bytes", "tx_bytes")]
+    if len(public_key) != 32 or not all(0 <= counter < 1 << 64 for counter in counters):
+        raise ValueError("no such peer can be reported")
+    return PeerStatus(public_key, ip_address(host) if host else None, *counters)

@@ -547,7 +547,7 @@ class Node:
             if exchange.purpose is Purpose.SERVE:
                 # A fixed text: what exactly was wrong is nobody's business who cannot speak to us.
                 self._send_stream(stream, ErrorReply("message could not be read"))
-            self._finish(stream, f"answer could not be read: {error.code}")
+            self._finish(stream, f"answer could not be read: {error}")
             return
         if message is None:
             if sum(self._exchanges[other].reader.buffered for other in self._served()) > MAX_BUFFERED:
