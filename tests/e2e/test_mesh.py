@@ -42,6 +42,23 @@ def test_five_nodes_ping_each_other_by_name(make_lab: Callable[[int], Lab]) -> N
     start_mesh(make_lab(5).nodes)
 
 
+def test_a_mesh_over_ipv6_with_ipv6_addresses(make_lab: Callable[[int], Lab]) -> None:
+    """Gossip, tunnels, routes and hosts lines, without an IPv4 address anywhere in them."""
+    lab = make_lab(2)
+    first, second = lab.nodes
+    net = ("--overlay-net", "fd00:1234::/64")
+    start(first, *net, "--bind-addr", first.address6)
+    start(second, *net, "--bind-addr", second.address6, "--join", first.address6)
+
+    for node, other in ((first, second), (second, first)):
+        until(lambda n=node, o=other: set(managed_names(n)) == {o.name}, 10, f"{node.name} has the name")
+        address = managed_names(node)[other.name]
+        assert address.startswith("fd00:1234::")
+        until(lambda n=node, a=address: n.ping(a), 5, f"{node.name} pings {address}")
+        assert node.run("getent", "ahostsv6", other.name).stdout.split()[0] == address
+        assert status(node)["peers"][0]["endpoint"] == other.address6
+
+
 def test_nodes_started_at_once_with_each_others_address_find_each_other(lab: Lab) -> None:
     """Whoever comes up first waits for the others: joining is retried."""
     for node in lab.nodes:
