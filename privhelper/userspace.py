@@ -123,7 +123,11 @@ def connect(interface: str) -> UserspaceDevice:
     """Connect to `interface`'s UAPI socket. Raises OSError."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     connection.settimeout(ANSWER_WITHIN)
-    connection.connect(socket_path(interface))
+    try:
+        connection.connect(socket_path(interface))
+    except OSError:
+        connection.close()
+        raise
     return UserspaceDevice(connection)
 
 

@@ -203,7 +203,8 @@ def hide_cluster_key(
 ) -> tuple[str, list[str], dict[str, str]] | None:
     """A cluster key given in `argv` or `environment`, and both without it; None if there is none.
 
-    The command line wins over the environment, as everywhere.
+    The command line wins over the environment, as everywhere. None too where it names a file beside the key: that is
+    refused as it stands.
     """
     rest, key = [], None
     words = iter(argv)
@@ -217,7 +218,7 @@ def hide_cluster_key(
     clean = {name: value for name, value in environment.items() if name != "WESHER_CLUSTER_KEY"}
     named = any(word.partition("=")[0] == "--cluster-key-file" for word in rest)
     from_environment = None if named else environment.get("WESHER_CLUSTER_KEY") or None
-    if key is None and len(clean) == len(environment):
+    if (key is None and len(clean) == len(environment)) or (key is not None and named):
         return None
     return key or from_environment or "", rest, clean
 
@@ -316,5 +317,6 @@ def main() -> NoReturn:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    print(f"wesher: error: {text}".replace("\n", " "), file=sys.stderr)
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    print(f"wesher: error: {plain}", file=sys.stderr)
     sys.exit(code)

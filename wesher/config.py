@@ -82,11 +82,13 @@ def parse_join(text: str) -> tuple[Contact, ...]:
 def _contact(text: str) -> Contact:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
+        if not host or not bracket or (rest and not rest.startswith(":")):
             raise ValueError(f"'{text}' is no address to join; give [ADDRESS]:PORT")
         return Contact(host, parse_port(rest[1:]) if rest else 0)
     if text.count(":") == 1:
         host, _, port = text.partition(":")
+        if not host:
+            raise ValueError(f"'{text}' names no host to join; give HOST:PORT")
         return Contact(host, parse_port(port))
     return Contact(text, 0)
 

@@ -74,7 +74,8 @@ class ControlServer:
         status, answer = await self._answer(request)
         body = json.dumps(answer).encode("ascii") + b"\n"
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
-        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+        data = b"" if request.method == b"HEAD" else body
+        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=data), h11.EndOfMessage()):
             writer.write(connection.send(event) or b"")
         await writer.drain()
 

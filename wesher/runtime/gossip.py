@@ -76,7 +76,8 @@ class Gossip:
         self._streams: dict[int, asyncio.Transport] = {}
         self._last_accepted = -1
         self._timer: asyncio.TimerHandle | None = None
-        self._dials: set[asyncio.Task[None]] = set()
+        self._dials: dict[int, asyncio.Task[None]] = {}
+        self._stopped = False
 
     async def start(self) -> None:
         """Begin to receive, and to send what the node already has to say."""
@@ -86,13 +87,14 @@ class Gossip:
 
     def stop(self) -> None:
         """Close everything; the node hears of nothing more."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._udp)
         self._udp.close()
         if self._server is not None:
             self._server.close()
-        for task in self._dials:
+        for task in self._dials.values():
             task.cancel()
         for transport in self._streams.values():
             transport.abort()
@@ -100,6 +102,8 @@ class Gossip:
 
     def settle(self) -> None:
         """What follows every input to the node: act, tell, and wait for the next deadline."""
+        if self._stopped:
+            return
         try:
             self._act_and_tell()
         finally:  # whatever a bug raises, time must go on: a node without a timer is deaf and looks well
@@ -149,8 +153,9 @@ class Gossip:
 
     def stream_input(self, event: StreamInput) -> None:
         """From a stream's protocol."""
-        self._node.receive_stream(event, monotonic())
-        self.settle()
+        if not self._stopped:
+            self._node.receive_stream(event, monotonic())
+            self.settle()
 
     def stream_opened(self, stream: int, transport: asyncio.Transport) -> None:
         """From a stream's protocol: from now on it can be written to."""
@@ -167,9 +172,8 @@ class Gossip:
             case SendDatagram(to, data):
                 self._send(to, data)
             case Connect(stream, to):
-                task = self._loop.create_task(self._dial(stream, to))
-                self._dials.add(task)
-                task.add_done_callback(self._dials.discard)
+                task = self._dials[stream] = self._loop.create_task(self._dial(stream, to))
+                task.add_done_callback(lambda _: self._dials.pop(stream, None))
             case SendStream(stream, data):
                 if stream in self._streams:
                     self._streams[stream].write(data)
@@ -177,6 +181,8 @@ class Gossip:
                 transport = self._streams.pop(stream, None)
                 if transport is not None:
                     transport.close()
+                elif stream in self._dials:  # the kernel would try for two minutes, one descriptor each
+                    self._dials[stream].cancel()
 
     def _send(self, to: Endpoint, data: bytes) -> None:
         mapped = self._udp.family == socket.AF_INET6 and to.ip.version == 4

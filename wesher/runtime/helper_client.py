@@ -47,20 +47,30 @@ class HelperClient:
 
     async def ask(self, request: Request) -> Reply:
         """Send `request` when it is its turn, and wait for the reply. Raises HelperGone."""
-        async with self._turn:
-            if self.gone.done():
-                raise HelperGone(self.gone.result())
-            self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-            self._waiting = asyncio.get_running_loop().create_future()
-            try:
-                self._connection.send(encode_request(self._sequence, request))
-            except OSError as error:
-                self._end(error.strerror or "send failed")
-            return await self._waiting
+        (reply,) = await self.ask_all([request])
+        return reply
 
     async def ask_all(self, requests: list[Request]) -> list[Reply]:
-        """Several requests in order."""
-        return [await self.ask(request) for request in requests]
+        """Several requests in order, and nobody else's between them, which would break a set sent in parts.
+
+        Whoever is cancelled while waiting takes nothing back: the rest is sent, and the next one's turn comes after.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._exchange_all(requests)))
+
+    async def _exchange_all(self, requests: list[Request]) -> list[Reply]:
+        async with self._turn:
+            return [await self._exchange(request) for request in requests]
+
+    async def _exchange(self, request: Request) -> Reply:
+        if self.gone.done():
+            raise HelperGone(self.gone.result())
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            self._connection.send(encode_request(self._sequence, request))
+        except OSError as error:
+            self._end(error.strerror or "send failed")
+        return await self._waiting
 
     async def status(self) -> list[PeerStatus]:
         """Every peer's status, all parts."""

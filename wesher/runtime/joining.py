@@ -73,6 +73,8 @@ class Joining:
                 found.update(dict.fromkeys(await self._addresses(contact)))
             except OSError as error:
                 failures.append(f"{contact.host}: {error.strerror or error}")
+            except UnicodeError:  # an empty or overlong label, which no resolver is asked for
+                failures.append(f"{contact.host!a}: not a host name")
         return [endpoint for endpoint in found if not self._is_own(endpoint)], failures
 
     async def _addresses(self, contact: Contact) -> list[Endpoint]:

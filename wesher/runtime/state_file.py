@@ -27,11 +27,13 @@ class StateFile:
             return None
         except OSError as error:
             raise StateError(f"cannot be opened: {error.strerror}") from None
-        with os.fdopen(fd, "rb") as file:
-            try:
+        try:
+            with open(fd, "rb", closefd=False) as file:
                 return parse(file.read(MAX_SIZE + 1))
-            except OSError as error:
-                raise StateError(f"cannot be read: {error.strerror}") from None
+        except OSError as error:
+            raise StateError(f"cannot be read: {error.strerror}") from None
+        finally:
+            os.close(fd)
 
     def save(self, state: SavedState) -> None:
         """Replace the file's content, if it changed. Raises OSError; the old file then stays."""
@@ -65,6 +67,7 @@ class StateFile:
         except FileNotFoundError:
             return None
         self._sync_directory()
+        self._written = None
         return aside
 
     def _sync_directory(self) -> None:

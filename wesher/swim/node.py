@@ -225,8 +225,8 @@ class Node:
         """Do what is due. Calling it early does no harm."""
         self._expire_streams(now)
         self._expire_relays(now)
-        self._expire_suspicions(now)
         self._continue_probe(now)
+        self._expire_suspicions(now)  # after the probe, whose verdict may be the confirmation that ends one
         if now >= self._gossip_at:
             self._gossip_at = now + self.config.gossip_interval
             self._gossip(now)

@@ -1,0 +1,340 @@
+"""The link and its surroundings, over rtnetlink and a real TUN. What is there is read with `ip -json`, which is inside
+the same network because this thread is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkError
+
+from privhelper import link as rtnl
+from privhelper.addressing import Address, Network
+from privhelper.link import ALIAS, RtnlLink
+from privhelper.policy import Surroundings
+from tests.contract.conftest import Machine
+
+pytestmark = pytest.mark.root
+
+NAME = "wgcontract"
+LAN = ("link add lan type veth peer name far", "link set lan up", "link set far up")
+"""A network of this host's, with a carrier."""
+NET, NET6 = ip_network("10.0.0.0/8"), ip_network("fd00::/8")
+OVERLAYS = {
+    "ipv4": (NET, [ip_address(f"10.1.2.{i}") for i in range(1, 6)]),
+    "ipv6": (NET6, [ip_address(f"fd00::{i}") for i in range(1, 6)]),
+}
+
+
+def ip(*arguments: str) -> Any:
+    """What `ip` says, as data."""
+    done = subprocess.run(["ip", "-json", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return json.loads(done.stdout or "[]")
+
+
+@pytest.fixture
+def netlink(machine: Machine) -> Iterator[Any]:
+    """The one netlink connection, opened inside."""
+    with rtnl.open_netlink() as opened:
+        yield opened
+
+
+@pytest.fixture
+def index(machine: Machine, netlink: Any) -> int:
+    """A TUN of wireguard-go's, by index."""
+    machine.start_wireguard(NAME)
+    found = rtnl.find(netlink, NAME)
+    assert found is not None
+    assert rtnl.is_tun(found)
+    assert found["alias"] is None
+    return int(found["index"])
+
+
+@pytest.fixture(params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> tuple[Network, list[Address]]:
+    """A net, and some addresses in it."""
+    return OVERLAYS[request.param]
+
+
+@pytest.fixture
+def link(netlink: Any, index: int, overlay: tuple[Network, list[Address]]) -> RtnlLink:
+    """Our link, up."""
+    made = RtnlLink(netlink, index, overlay[0])
+    made.bring_up(1380)
+    return made
+
+
+def addresses() -> set[str]:
+    """Of our link, all families and scopes."""
+    (found,) = ip("address", "show", "dev", NAME)
+    return {f"{a['local']}/{a['prefixlen']}" for a in found["addr_info"]}
+
+
+def routes() -> set[str]:
+    """Through our link in the main table, as destination and who made them."""
+    rows = ip("-4", "route", "show", "dev", NAME) + ip("-6", "route", "show", "dev", NAME)
+    return {row["dst"] for row in rows if row.get("protocol") != "kernel"}
+
+
+def test_the_link_is_up_with_our_alias_and_mtu(link: RtnlLink, netlink: Any) -> None:
+    """So that another instance, and a later start, know whose it is."""
+    (found,) = ip("link", "show", "dev", NAME)
+    assert (ALIAS, 1380, True) == (found["ifalias"], found["mtu"], "UP" in found["flags"])
+    assert ALIAS == (rtnl.find(netlink, NAME) or {})["alias"]
+
+
+def test_the_link_has_no_address_of_its_own(link: RtnlLink) -> None:
+    """No link-local one either, although it is up and IPv6 is on."""
+    assert not os.path.exists(f"/proc/sys/net/ipv6/conf/{NAME}") or set() == addresses()
+    (found,) = ip("-details", "link", "show", "dev", NAME)
+    assert "none" == found["inet6_addr_gen_mode"]
+
+
+def test_the_address_is_the_only_one(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """A /32 or /128; another takes its place; the same again is no change."""
+    first, second, *_ = overlay[1]
+    for address in (first, first, second, first):
+        link.assign(address)
+        assert {f"{address}/{address.max_prefixlen}"} == addresses()
+
+
+def test_the_address_can_be_used_at_once(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """No duplicate address detection on a link where nobody could answer."""
+    link.assign(overlay[1][0])
+    (found,) = ip("address", "show", "dev", NAME)
+    assert [False] == [a.get("tentative", False) for a in found["addr_info"]]
+
+
+def test_an_address_that_someone_took_away_can_be_replaced(
+    link: RtnlLink, overlay: tuple[Network, list[Address]], machine: Machine
+) -> None:
+    """What was to be removed is not there: as good."""
+    first, second, *_ = overlay[1]
+    link.assign(first)
+    machine.ip(f"address del {first}/{first.max_prefixlen} dev {NAME}")
+    link.assign(second)
+    assert {f"{second}/{second.max_prefixlen}"} == addresses()
+
+
+def test_routes_are_exactly_the_wanted_ones(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """Added, kept, removed; the same again is no change."""
+    own, *peers = overlay[1]
+    link.assign(own)
+    for wanted in (set(peers[:2]), set(peers[:2]), set(peers[1:]), set(), set(peers)):
+        link.route(wanted)
+        assert {str(address) for address in wanted} == routes()
+
+
+def test_routes_are_host_routes_marked_static(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """Of link scope in IPv4: there is no gateway."""
+    peer = overlay[1][1]
+    link.route({peer})
+    (row,) = [row for row in ip(f"-{peer.version}", "route", "show", "dev", NAME) if row["dst"] == str(peer)]
+    assert "static" == row["protocol"]
+    assert "gateway" not in row
+    assert peer.version == 6 or row["scope"] == "link"
+
+
+def test_a_route_that_someone_took_away_can_be_removed(
+    link: RtnlLink, overlay: tuple[Network, list[Address]], machine: Machine
+) -> None:
+    """Gone is gone; the others follow."""
+    peers = overlay[1][1:4]
+    link.route(peers)
+    machine.ip(f"route del {peers[0]} dev {NAME}")
+    link.route([])
+    assert set() == routes()
+
+
+def test_a_peers_route_leads_into_the_tunnel(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """From the own address."""
+    own, peer, *_ = overlay[1]
+    link.assign(own)
+    link.route({peer})
+    (way,) = ip("route", "get", str(peer))
+    assert (NAME, str(own)) == (way["dev"], way["prefsrc"])
+
+
+def test_a_link_can_be_deleted_twice(link: RtnlLink, overlay: tuple[Network, list[Address]], netlink: Any) -> None:
+    """With all it had; the second time there is nothing to do."""
+    link.assign(overlay[1][0])
+    link.route(overlay[1][1:])
+    link.delete()
+    assert rtnl.find(netlink, NAME) is None
+    link.delete()
+
+
+def test_a_deleted_link_takes_no_address_and_no_route(
+    link: RtnlLink, overlay: tuple[Network, list[Address]], machine: Machine
+) -> None:
+    """An OSError with the kernel's word, also when another link has our name now."""
+    link.assign(overlay[1][0])
+    machine.ip(f"link del {NAME}", f"link add {NAME} type bridge", f"link set {NAME} up")
+    for call in (lambda: link.assign(overlay[1][1]), lambda: link.route([overlay[1][2]]), lambda: link.bring_up(1400)):
+        with pytest.raises(OSError, match=os.strerror(errno.ENODEV)) as raised:
+            call()
+        assert errno.ENODEV == raised.value.errno
+    link.delete()
+    (found,) = ip("link", "show", "dev", NAME)
+    assert "ifalias" not in found
+    assert 1500 == found["mtu"]
+
+
+@pytest.mark.parametrize("works", range(4))
+def test_routes_are_put_right_after_a_refusal_half_way(
+    link: RtnlLink, overlay: tuple[Network, list[Address]], netlink: Any, monkeypatch: pytest.MonkeyPatch, works: int
+) -> None:
+    """What was done before the kernel said no is remembered, and so is what was not."""
+    peers, real, left = overlay[1], netlink.route, [works]
+    link.route(peers[:2])
+
+    def route(*arguments: Any, **fields: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise NetlinkError(errno.ENOBUFS, "no room")
+        return real(*arguments, **fields)
+
+    monkeypatch.setattr(netlink, "route", route)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOBUFS)):
+        link.route(peers[2:])
+    monkeypatch.undo()
+    link.route(peers[1:3])
+    assert {str(address) for address in peers[1:3]} == routes()
+
+
+# --- surroundings ------------------------------------------------------------------------------------------------
+
+
+def surroundings(netlink: Any, index: int, net: Network, *resolvers: str) -> Surroundings:
+    """What the link with `index` sees."""
+    return RtnlLink(netlink, index, net, [ip_address(resolver) for resolver in resolvers]).surroundings()
+
+
+def test_a_bare_host_has_no_networks_that_concern_the_overlay(netlink: Any, index: int) -> None:
+    """Only its loopback addresses, as addresses."""
+    own = frozenset((ip_address("127.0.0.1"), ip_address("::1")))
+    assert Surroundings((), own) == surroundings(netlink, index, NET)
+    assert Surroundings((), own) == surroundings(netlink, index, NET6)
+
+
+@pytest.mark.parametrize(
+    ("net", "commands", "found", "not_found"),
+    [
+        (NET, ["address add 10.5.0.1/24 dev lan"], ["10.5.0.0/24", "10.5.0.1/32", "10.5.0.255/32"], []),
+        (NET, ["address add 192.168.7.1/24 dev lan"], [], ["192.168.7.0/24", "192.168.7.1/32"]),
+        (NET, ["address add 10.5.0.1 peer 10.6.0.1 dev lan"], ["10.5.0.1/32", "10.6.0.1/32"], []),
+        (NET, ["address add 10.5.0.1/7 dev lan"], ["10.5.0.1/32"], ["10.0.0.0/7"]),
+        (NET, ["address add 10.5.0.1/8 dev lan"], ["10.0.0.0/8", "10.5.0.1/32"], []),
+        (NET, ["route add 10.7.0.0/16 dev lan"], ["10.7.0.0/16"], []),
+        (
+            NET,
+            ["address add 192.168.7.1/24 dev lan", "route add default via 192.168.7.2"],
+            [],
+            ["0.0.0.0/0", "192.168.7.2/32"],
+        ),
+        (
+            NET,
+            ["route add 10.9.0.1 dev lan scope link", "route add default via 10.9.0.1 dev lan"],
+            ["10.9.0.1/32"],
+            ["0.0.0.0/0"],
+        ),
+        (NET, ["route add default via 10.9.0.1 dev lan onlink"], ["10.9.0.1/32"], ["0.0.0.0/0"]),
+        (
+            NET,
+            ["route add 10.7.0.0/16 nexthop via 10.9.0.1 dev lan onlink nexthop via 10.9.0.2 dev lan onlink"],
+            ["10.7.0.0/16", "10.9.0.1/32", "10.9.0.2/32"],
+            [],
+        ),
+        (NET, ["route add blackhole 10.7.0.0/16"], [], ["10.7.0.0/16"]),
+        (NET, ["route add 10.7.0.0/16 dev lan table 100"], [], ["10.7.0.0/16"]),
+        (NET6, ["address add fd05::1/64 dev lan nodad"], ["fd05::/64", "fd05::1/128"], ["fe80::/64"]),
+        (NET6, ["route add fd07::/32 dev lan"], ["fd07::/32"], []),
+        (NET6, ["route add default via fd09::1 dev lan onlink"], ["fd09::1/128"], ["::/0"]),
+        (
+            NET6,
+            ["route add fd07::/32 nexthop via fd09::1 dev lan onlink nexthop via fd09::2 dev lan onlink"],
+            ["fd07::/32", "fd09::1/128", "fd09::2/128"],
+            [],
+        ),
+        (NET6, ["address add 2001:db8::1/64 dev lan nodad"], [], ["2001:db8::/64", "2001:db8::1/128"]),
+    ],
+)
+def test_what_another_link_has_is_found(
+    netlink: Any,
+    index: int,
+    machine: Machine,
+    net: Network,
+    commands: list[str],
+    found: list[str],
+    not_found: list[str],
+) -> None:
+    """Routes, gateways and addresses at least as specific as the overlay and within it; nothing wider or elsewhere."""
+    machine.ip(*LAN, *commands)
+    networks = {str(network) for network in surroundings(netlink, index, net).networks}
+    assert set(found) <= networks
+    assert set() == networks & set(not_found)
+    assert all(ip_network(network).subnet_of(net) for network in networks)  # type: ignore[arg-type]
+
+
+def test_addresses_of_other_links_are_found_whatever_their_net(netlink: Any, index: int, machine: Machine) -> None:
+    """An endpoint must not be one of them."""
+    machine.ip(
+        *LAN,
+        "address add 192.168.7.1/24 dev lan",
+        "address add 2001:db8::1/64 dev lan nodad",
+    )
+    own = surroundings(netlink, index, NET).addresses
+    assert {ip_address("192.168.7.1"), ip_address("2001:db8::1"), ip_address("127.0.0.1")} <= own
+
+
+def test_resolvers_within_the_overlay_are_found(netlink: Any, index: int) -> None:
+    """Whoever is at a resolver's address answers for every name."""
+    assert (ip_network("10.0.0.53/32"),) == surroundings(netlink, index, NET, "10.0.0.53", "192.0.2.53").networks
+    assert (ip_network("fd00::53/128"),) == surroundings(netlink, index, NET6, "fd00::53", "10.0.0.53").networks
+
+
+def test_links_with_our_alias_are_left_out(netlink: Any, index: int, machine: Machine) -> None:
+    """Another instance's overlay may be the same net; its link's name is known."""
+    machine.ip(
+        "link add wgother type bridge",
+        f"link set wgother alias {ALIAS} up",
+        "address add 10.1.1.1/32 dev wgother",
+        "route add 10.1.1.2 dev wgother",
+        "route add 10.1.1.3 nexthop dev wgother nexthop dev wgother",
+    )
+    link = RtnlLink(netlink, index, NET)
+    assert () == link.surroundings().networks
+    assert ["wgother"] == link.others()
+    machine.ip("link set wgother alias wesher2")
+    assert {"10.1.1.1/32", "10.1.1.2/32", "10.1.1.3/32"} <= {str(n) for n in link.surroundings().networks}
+    assert [] == link.others()
+
+
+def test_our_own_link_is_left_out(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """Its address and its routes are the overlay."""
+    link.assign(overlay[1][0])
+    link.route(overlay[1][1:])
+    assert () == link.surroundings().networks
+    assert overlay[1][0] not in link.surroundings().addresses
+    assert [] == link.others()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("nameserver 10.0.0.53\nnameserver fd00::53\n", ["10.0.0.53", "fd00::53"]),
+        ("nameserver fe80::1%eth0\n", ["fe80::1"]),
+        ("search example.org\n# nameserver 10.0.0.1\n; nameserver 10.0.0.2\nnameserver\nnameserver x\n", []),
+        ("  nameserver\t10.0.0.53  # ours\nnameservers 10.0.0.54\n", ["10.0.0.53"]),
+    ],
+)
+def test_the_resolvers_of_a_resolv_conf(text: str, expected: list[str]) -> None:
+    """What does not parse is none."""
+    assert [ip_address(address) for address in expected] == list(rtnl.resolvers(text))

@@ -1,0 +1,134 @@
+"""Status as text: aligned, short, and nothing of a stranger's choosing reaches the terminal as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wesher.show import duration, size, status_lines, table
+
+
+def peer(**changes: object) -> dict[str, Any]:
+    """A peer as the daemon reports it."""
+    values = {
+        "name": "node-b",
+        "state": "alive",
+        "gossip_addr": "192.0.2.2:7946",
+        "overlay_addr": "10.1.2.3",
+        "public_key": "AAAA",
+        "endpoint": "192.0.2.2",
+        "last_handshake_s": 42,
+        "rx_bytes": 0,
+        "tx_bytes": 2048,
+        "rtt_ms": 1.25,
+        "meta_format": "0.3",
+    }
+    return values | changes
+
+
+def status(*peers: dict[str, Any], refused: tuple[dict[str, str], ...] = (), name: str = "node-a") -> dict[str, Any]:
+    """A whole answer."""
+    node = {
+        "name": name,
+        "overlay_addr": "10.9.9.9",
+        "public_key": "AAAA",
+        "gossip_addr": "192.0.2.1:7946",
+        "interface": "wgoverlay",
+        "wireguard_port": 51820,
+        "backend": "kernel",
+        "uptime_s": 3 * 86400.0,
+    }
+    cluster = {"size": 2, "alive": 1, "suspect": 1, "failed": 3, "left": 4, "health_score": 0}
+    return {"version": "0", "node": node, "cluster": cluster, "refused": list(refused), "peers": list(peers)}
+
+
+def test_status_is_a_head_a_table_and_the_refused():
+    """Everything at a glance; a name shown as it is needs no quotes."""
+    refused = (
+        {"name": "bad", "peer_reason": "public key is weak", "hosts_reason": "peer refused"},
+        {"name": "localhost", "peer_reason": "", "hosts_reason": "name is reserved"},
+    )
+    idle = peer(name="c", state="failed", overlay_addr=None, endpoint=None, last_handshake_s=None, rtt_ms=None)
+    assert list(status_lines(status(peer(), idle, refused=refused))) == [
+        "node-a  10.9.9.9 on wgoverlay (kernel, port 51820)  gossip 192.0.2.1:7946  up 3d",
+        "cluster of 2: 1 alive, 1 suspect, 3 failed, 4 left",
+        "NAME    STATE   OVERLAY   ENDPOINT   HANDSHAKE  RX   TX       RTT",
+        "node-b  alive   10.1.2.3  192.0.2.2  42s ago    0 B  2.0 KiB  1.2 ms",
+        "c       failed  -         -          never      0 B  2.0 KiB  -",
+        "refused bad: peer: public key is weak",
+        "refused localhost: hosts line: name is reserved",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("evil\x1b[2J", "'evil\\x1b[2J'"),
+        ("two\nlines", "'two\\nlines'"),
+        ("\udcff\udc80", "'\\udcff\\udc80'"),
+        ("kölsch", "'k\\xf6lsch'"),
+        ("\u202eoverride", "'\\u202eoverride'"),
+        ("nul\0", "'nul\\x00'"),
+        ("plain-1.example", "plain-1.example"),
+    ],
+)
+def test_a_hostile_name_is_escaped(name, shown):
+    """Terminals obey some bytes; a name with a line break would forge a line."""
+    lines = list(
+        status_lines(status(peer(name=name), refused=({"name": name, "peer_reason": "x", "hosts_reason": ""},)))
+    )
+    assert lines[3].startswith(f"{shown}  ")
+    assert lines[-1] == f"refused {shown}: peer: x"
+
+
+@given(st.text(), st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+def test_whatever_names_come_the_terminal_sees_printable_ascii(first, second):
+    """Line by line."""
+    refused = ({"name": first, "peer_reason": "x", "hosts_reason": ""},)
+    for line in status_lines(status(peer(name=first), peer(name=second), name=second, refused=refused)):
+        assert line.isascii()
+        assert line.isprintable()
+
+
+def test_a_table_is_aligned_and_has_no_trailing_blanks():
+    """Each column as wide as its widest cell."""
+    assert list(table([("A", "B"), ("long", "x"), ("", "yy")])) == ["A     B", "long  x", "      yy"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (119, "119s"),
+        (120, "2m"),
+        (7199, "119m"),
+        (7200, "2h"),
+        (172799, "47h"),
+        (172800, "2d"),
+    ],
+)
+def test_durations_are_short(seconds, shown):
+    """Two of a unit before it is used: 90 s say more than 1 m."""
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (1 << 30, "1.0 GiB"),
+        (1 << 40, "1.0 TiB"),
+        (1 << 60, "1048576.0 TiB"),
+    ],
+)
+def test_sizes_are_short(count, shown):
+    """In powers of 1024."""
+    assert size(count) == shown

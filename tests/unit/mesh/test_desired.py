@@ -1,0 +1,301 @@
+"""From members to wanted peers: a bad member costs only itself, and nothing members do breaks the helper's line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privhelper.addressing import derive
+from privhelper.monitor import _check_unique
+from privhelper.policy import Policy, Surroundings
+from privhelper.protocol import MAX_PART, Peer, SetPeers, decode_request, encode_request
+from wesher.mesh.desired import Refusal, desired
+from wesher.mesh.node_meta import MetaForm, NodeMeta, encode
+from wesher.mesh.reconcile import reconcile
+from wesher.swim.member import Member
+from wesher.wire.messages import NodeState
+
+NET = ip_network("10.0.0.0/8")
+TINY = ip_network("10.9.8.0/29")
+POLICY = Policy(
+    overlay_net=NET,
+    node_name="me",
+    own_address=derive(NET, b"me", 0),
+    own_key=b"\xee" * 32,
+    max_peers=1000,
+    etc_hosts=True,
+    surroundings=Surroundings(),
+)
+
+
+def key(name: str) -> bytes:
+    """Some public key that belongs to `name`."""
+    return (name.encode() + bytes(31) + b"\x09")[:32]
+
+
+def metadata(name: str, *, address: IPv4Address | None = None, public_key: bytes | None = None, net=NET) -> bytes:
+    """Honest metadata of `name`, but for what is given."""
+    meta = NodeMeta(address or derive(net, name.encode(), 0), public_key or key(name), MetaForm.V03, None)
+    return encode(meta)
+
+
+def member(name: str, *, state: NodeState = NodeState.ALIVE, meta: bytes | None = None, **changes: object) -> Member:
+    """A member whose gossip address follows from its name."""
+    addr = bytes((192, 0, 2, sum(name.encode("utf-8", "surrogateescape")) % 250 + 1))
+    return Member(name, addr, 7946, metadata(name, **changes) if meta is None else meta, 1, state, 0.0)
+
+
+def peer(name: str, **changes: object) -> Peer:
+    """The peer that comes of `member(name)`."""
+    found = desired([member(name, **changes)], POLICY, {})
+    (only,) = found.peers
+    return only
+
+
+def test_an_honest_member_is_wanted_as_it_announced_itself():
+    """Key and overlay address from its metadata, endpoint from gossip."""
+    honest = replace(member("node-b"), addr=b"\xc0\x00\x02\x54")
+    assert desired([honest], POLICY, {}).peers == (
+        Peer(key("node-b"), IPv4Address("192.0.2.84"), derive(NET, b"node-b", 0), "node-b"),
+    )
+
+
+def test_a_mapped_gossip_address_is_an_ipv4_endpoint():
+    """The kernel takes no v4-mapped endpoint on an IPv4 socket."""
+    mapped = replace(member("node-b"), addr=bytes(10) + b"\xff\xff\xc0\x00\x02\x05")
+    assert desired([mapped], POLICY, {}).peers[0].endpoint == IPv4Address("192.0.2.5")
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [(NodeState.ALIVE, True), (NodeState.SUSPECT, True), (NodeState.DEAD, False), (NodeState.LEFT, False)],
+)
+def test_the_living_are_wanted(state, wanted):
+    """A mere suspicion breaks no tunnel; who is dead or gone is not even refused."""
+    found = desired([member("node-b", state=state)], POLICY, {})
+    assert ([p.name for p in found.peers], found.refused) == (["node-b"] if wanted else [], ())
+
+
+def test_we_are_no_peer_of_our_own():
+    """Our own record is among the members."""
+    found = desired([member("me"), member("node-b")], POLICY, {})
+    assert ([p.name for p in found.peers], found.refused) == (["node-b"], ())
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (member("bad", meta=b""), "no metadata"),
+        (member("bad", meta=b"\xff" * 40), "metadata does not parse"),
+        (member("bad", meta=metadata("bad")[:-1]), "metadata does not parse"),
+        (member("bad", meta=metadata("bad").replace(b"AAAA", b"A!AA", 1)), "public key does not parse"),
+        (member("bad", address=IPv4Address("172.16.0.1")), "overlay address outside the overlay net"),
+        (member("bad", address=IPv4Address("10.0.0.1")), "overlay address is not derived from the name"),
+        (member("bad", address=POLICY.own_address), "overlay address is this node's own"),
+        (member("bad", public_key=POLICY.own_key), "public key is this node's own"),
+        (member("bad", public_key=bytes(32)), "public key is weak"),
+        (replace(member("bad"), addr=b"\x7f\0\0\x01"), "endpoint is no unicast address of another host"),
+        (replace(member("bad"), addr=POLICY.own_address.packed), "endpoint lies inside the overlay"),
+    ],
+)
+def test_a_bad_member_costs_only_itself(bad, reason):
+    """It is left out and named with the reason; its neighbours are wanted as before."""
+    good = [member("a"), member("z")]
+    found = desired([good[0], bad, good[1]], POLICY, {})
+    assert [p.name for p in found.peers] == ["a", "z"]
+    assert found.refused == (Refusal("bad", reason),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil\n127.0.0.1 bank",
+        "evil\ttab",
+        "a b",
+        "nul\0",
+        "esc\x1b[2J",
+        "del\x7f",
+        "ünïcode",
+        "\udcff",
+        "١٢٣",
+        "x" * 65,
+        "x" * 255,
+    ],
+)
+def test_a_name_that_the_helper_would_not_take_is_left_out(name):
+    """Printable ASCII of up to 64 bytes crosses the privileged line, and nothing else."""
+    found = desired([member("a"), member(name, meta=metadata("a"))], POLICY, {})
+    assert [p.name for p in found.peers] == ["a"]
+    assert found.refused == (Refusal(name, "name is not 1 to 64 printable ASCII characters"),)
+
+
+def test_the_longest_and_the_oddest_printable_names_are_taken():
+    """What is a host name is for the helper's other verdict to say."""
+    names = ["x" * 64, "!", "~", "#comment", "localhost", "-"]
+    assert [p.name for p in desired(map(member, names), POLICY, {}).peers] == sorted(names)
+
+
+def test_a_go_node_without_metadata_is_only_passing():
+    """It announces itself once without: nothing to warn of. Anything else is."""
+    found = desired([member("empty", meta=b""), member("bad", meta=b"x")], POLICY, {})
+    assert {refusal.name: refusal.is_passing for refusal in found.refused} == {"empty": True, "bad": False}
+
+
+# --- two members, one thing
+
+
+def pair_on_one_address() -> tuple[str, str]:
+    """Two names that derive one address in the smallest net there is, the lower first."""
+    holders: dict[object, str] = {}
+    for number in range(100):
+        name = f"n{number:02}"
+        address = derive(TINY, name.encode(), 0)
+        if address in holders:
+            return holders[address], name
+        holders[address] = name
+    raise AssertionError("no two of a hundred names met in a net of eight")
+
+
+TINY_POLICY = replace(POLICY, overlay_net=TINY, own_address=IPv4Address("10.9.8.100"))
+LOW, HIGH = pair_on_one_address()
+
+
+@pytest.mark.parametrize("order", [(LOW, HIGH), (HIGH, LOW)])
+@pytest.mark.parametrize("in_force", [None, LOW, HIGH])
+def test_an_address_stays_with_whom_it_is_in_force_for(order, in_force):
+    """Whatever sorts first and whoever is announced first; without a holder the lower name has it."""
+    members = [member(name, net=TINY) for name in order]
+    holder = in_force or LOW
+    held = {p.name: p for p in desired([m for m in members if m.name == in_force], TINY_POLICY, {}).peers}
+    assert set(held) == {in_force} - {None}
+    found = desired(members, TINY_POLICY, held)
+    assert [p.name for p in found.peers] == [holder]
+    loser = HIGH if holder == LOW else LOW
+    assert found.refused == (Refusal(loser, f"overlay address belongs to {holder}"),)
+
+
+@pytest.mark.parametrize("in_force", [True, False])
+def test_an_attacker_cannot_claim_an_address_that_its_name_does_not_derive(in_force):
+    """Even with a name that sorts first, and before the victim is in force."""
+    victim, attacker = member("victim"), member("aaaa", address=derive(NET, b"victim", 0))
+    held = {"victim": peer("victim")} if in_force else {}
+    found = desired([attacker, victim], POLICY, held)
+    assert [p.name for p in found.peers] == ["victim"]
+    assert found.refused == (Refusal("aaaa", "overlay address is not derived from the name"),)
+
+
+@pytest.mark.parametrize("thief", ["aaaa", "zzzz"])
+def test_a_key_stays_with_whom_it_is_in_force_for(thief):
+    """Whoever announces another's key gets nothing."""
+    found = desired([member(thief, public_key=key("node-b")), member("node-b")], POLICY, {"node-b": peer("node-b")})
+    assert [p.name for p in found.peers] == ["node-b"]
+    assert found.refused == (Refusal(thief, "public key belongs to node-b"),)
+
+
+@pytest.mark.parametrize("twin", ["Node-B", "NODE-B"])
+def test_names_that_differ_only_in_case_are_one_name(twin):
+    """As host names are; the one in force stays, though the other sorts first."""
+    found = desired([member(twin), member("node-b")], POLICY, {"node-b": peer("node-b")})
+    assert [p.name for p in found.peers] == ["node-b"]
+    assert found.refused == (Refusal(twin, "name, but for upper and lower case, belongs to node-b"),)
+
+
+def test_a_returning_node_with_a_new_key_replaces_its_old_one():
+    """It keeps its address against a newcomer, for only its key is new."""
+    returning, newcomer = member(HIGH, net=TINY, public_key=b"\x07" * 32), member(LOW, net=TINY)
+    held = {p.name: p for p in desired([member(HIGH, net=TINY)], TINY_POLICY, {}).peers}
+    found = desired([newcomer, returning], TINY_POLICY, held)
+    assert [(p.name, p.public_key) for p in found.peers] == [(HIGH, b"\x07" * 32)]
+
+
+def test_who_is_gone_holds_nothing():
+    """The address of a dead member is free for whom it derives."""
+    held = {p.name: p for p in desired([member(LOW, net=TINY)], TINY_POLICY, {}).peers}
+    members = [member(LOW, net=TINY, state=NodeState.DEAD), member(HIGH, net=TINY)]
+    assert [p.name for p in desired(members, TINY_POLICY, held).peers] == [HIGH]
+
+
+# --- how many, in what order
+
+
+def test_a_flood_displaces_nobody():
+    """Twice --max-peers may be sent, those in force first, whatever sorts before them."""
+    few = replace(POLICY, max_peers=3)
+    good = [member(name) for name in ("x", "y", "z")]
+    held = {p.name: p for p in desired(good, few, {}).peers}
+    flood = [member(f"a{number:03}") for number in range(50)]
+    found = desired([*flood, *good], few, held)
+    assert [p.name for p in found.peers] == ["a000", "a001", "a002", "x", "y", "z"]
+    assert {(r.name, r.peer_reason) for r in found.refused} == {
+        (f"a{number:03}", "more members than --max-peers") for number in range(3, 50)
+    }
+
+
+@given(st.permutations([*"abcdef"]))
+def test_the_order_does_not_depend_on_who_was_heard_of_first(names):
+    """Equal sets are equal tuples: nothing is sent twice for nothing."""
+    assert desired(map(member, names), POLICY, {}) == desired(map(member, sorted(names)), POLICY, {})
+
+
+# --- whatever comes
+
+a_name = st.one_of(
+    st.sampled_from(["a", "b", "A", "B", "me", "node-1", "NODE-1", "", "x" * 64, "x" * 65, "é", "a\n"]),
+    st.text(max_size=70),
+    st.binary(min_size=1, max_size=70).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+)
+an_address = st.ip_addresses(v=4) | st.ip_addresses(v=6).filter(lambda ip: ip.ipv4_mapped is None)
+a_key = st.sampled_from([b"\x01" * 32, b"\x02" * 32, bytes(32), b"\xee" * 32]) | st.binary(min_size=32, max_size=32)
+
+
+@st.composite
+def a_member(draw: st.DrawFn) -> Member:
+    """Anything that gossip may hold: mostly nonsense, often colliding, sometimes honest."""
+    name = draw(a_name)
+    net = draw(st.sampled_from([NET, TINY]))
+    raw = name.encode("utf-8", "surrogateescape")
+    address = draw(st.integers(0, 15).map(lambda attempt: derive(net, raw, attempt)) | an_address)
+    meta = draw(st.builds(NodeMeta, st.just(address), a_key, st.sampled_from(MetaForm), st.none()).map(encode))
+    meta = draw(st.just(meta) | st.binary(max_size=40))
+    addr = draw(st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16))
+    return Member(name, addr, draw(st.integers(0, 65535)), meta, 1, draw(st.sampled_from(NodeState)), 0.0)
+
+
+@given(
+    st.lists(a_member(), max_size=10, unique_by=lambda m: m.name),
+    st.lists(a_member(), max_size=5, unique_by=lambda m: m.name),
+    st.sampled_from([POLICY, TINY_POLICY, replace(TINY_POLICY, max_peers=2)]),
+)
+def test_no_member_can_make_us_violate_the_helpers_protocol(before, members, policy):
+    """The wanted set encodes, decodes strictly to itself, and holds no key, address or folded name twice."""
+    held = {p.name: p for p in desired(before, policy, {}).peers}
+    found = desired(members, policy, held)
+    requests = reconcile(None, found.peers, write_hosts=False)
+    received: list[Peer] = []
+    for sequence, request in enumerate(requests, 1):
+        assert decode_request(encode_request(sequence, request)) == (sequence, request)
+        assert isinstance(request, SetPeers)
+        received += request.peers
+    _check_unique(received)
+    assert tuple(received) == found.peers
+    assert len(received) <= 2 * policy.max_peers
+    named = [m.name for m in members if m.is_live and m.name != policy.node_name]
+    assert sorted([p.name for p in found.peers] + [r.name for r in found.refused]) == sorted(named)
+
+
+def test_a_full_mesh_of_eight_thousand_fits_the_line():
+    """Twice the highest --max-peers, in parts of 512, each within a message."""
+    most = replace(POLICY, max_peers=4000)
+    members = [
+        replace(member(f"node-{number:04}"), addr=(0xC0_00_00_00 + number).to_bytes(4, "big")) for number in range(8000)
+    ]
+    found = desired(members, most, {})
+    requests = reconcile(None, found.peers, write_hosts=True)
+    assert len(found.peers) > 7900  # some of 8000 names meet in 2**24 addresses
+    assert all(len(r.peers) <= MAX_PART for r in requests if isinstance(r, SetPeers))
+    for request in requests:
+        decode_request(encode_request(1, request))

@@ -1,0 +1,769 @@
+"""The helper's behaviour between the bytes and the kernel: what may come when, what is applied, and what a kernel
+that says no half way leaves behind. The stateful test at the end compares it with a model that knows only sets."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address, ip_network
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from privhelper.addressing import Address, derive
+from privhelper.monitor import PERMITTED, Monitor
+from privhelper.options import Pinned
+from privhelper.policy import HostsVerdict, PeerVerdict, Surroundings
+from privhelper.protocol import (
+    FIXED_ADDRESS,
+    MAX_PART,
+    Backend,
+    Bye,
+    Event,
+    Failed,
+    Farewell,
+    Hello,
+    HostsResult,
+    HostsWritten,
+    InForce,
+    Op,
+    OwnAddress,
+    Peer,
+    PeersInForce,
+    PeerStatus,
+    PinnedPolicy,
+    Reply,
+    Request,
+    SetAddr,
+    SetPeers,
+    Staged,
+    Status,
+    StatusPart,
+    Verdicts,
+    Violation,
+    WriteHosts,
+    decode_reply,
+    encode_event,
+    encode_request,
+)
+from tests.contract.fakes import FakeDevice, FakeHosts, FakeLink, Kernel
+
+NET = IPv4Network("10.0.0.0/8")
+PINNED = Pinned(
+    node_name="self",
+    overlay_net=NET,
+    interface="wgoverlay",
+    wireguard_port=51820,
+    mtu=1420,
+    max_peers=1000,
+    etc_hosts=True,
+    hosts_file="/etc/hosts",
+)
+OWN_KEY = b"\x66" * 32
+OK = (int(PeerVerdict.ACCEPTED), int(HostsVerdict.ACCEPTED))
+
+
+def peer(name: str, number: int = 1, host: int = 1) -> Peer:
+    """An acceptable peer."""
+    return Peer(
+        (number + 1).to_bytes(4, "big") * 8, ip_address(0xC0000200 + host % 255), derive(NET, name.encode(), 0), name
+    )
+
+
+class Helper:
+    """A monitor over fakes, spoken to as an agent does, and what it has done."""
+
+    def __init__(self, pinned: Pinned = PINNED, surroundings: Surroundings | None = None) -> None:
+        self.kernel = Kernel()
+        self.device = FakeDevice(self.kernel)
+        self.link = FakeLink(self.kernel)
+        self.hosts = FakeHosts(self.kernel)
+        self.monitor = Monitor(
+            pinned,
+            self.device,
+            self.link,
+            self.hosts,
+            public_key=OWN_KEY,
+            surroundings=surroundings or Surroundings(),
+        )
+        self._sequence = 0
+
+    def send(self, request: Request) -> Reply:
+        """One request and its reply, whose number must be the request's."""
+        self._sequence += 1
+        sequence, reply = decode_reply(self.monitor.receive(encode_request(self._sequence, request)))
+        assert self._sequence == sequence
+        assert not isinstance(reply, Event)
+        return reply
+
+    def violation(self, request: Request) -> str:
+        """The code of the violation that `request` is."""
+        with pytest.raises(Violation) as raised:
+            self.send(request)
+        return raised.value.code.value
+
+    def greeted(self) -> Helper:
+        """After HELLO."""
+        self.send(Hello("test"))
+        return self
+
+    def addressed(self) -> Helper:
+        """After SET_ADDR."""
+        self.greeted().send(SetAddr(0))
+        return self
+
+    def configured(self, *peers: Peer) -> Helper:
+        """After SET_PEERS, with nothing on record."""
+        self.addressed().send(SetPeers(peers))
+        self.kernel.forget()
+        return self
+
+    @property
+    def tunnels(self) -> dict[bytes, tuple[Address, Address]]:
+        """Endpoint and allowed address by key, as the device has them."""
+        allowed = {key: address for address, key in self.device.allowed.items()}
+        return {key: (endpoint, allowed[key]) for key, endpoint in self.device.peers.items() if key in allowed}
+
+    def has(self, peers: Iterable[Peer]) -> bool:
+        """Whether device and routes are exactly what `peers` need."""
+        wanted = list(peers)
+        return (
+            self.tunnels == {p.public_key: (p.endpoint, p.overlay_addr) for p in wanted}
+            and len(self.device.peers) == len(self.device.allowed) == len(wanted)
+            and self.link.routes == {p.overlay_addr for p in wanted}
+        )
+
+    def done(self) -> list[tuple[str, object]]:
+        """What has been done since it was last asked."""
+        steps = list(self.kernel.done)
+        self.kernel.forget()
+        return steps
+
+
+# --- order -------------------------------------------------------------------------------------------------------
+
+PHASES: Mapping[str, Callable[[], Helper]] = {
+    "new": Helper,
+    "greeted": lambda: Helper().greeted(),
+    "addressed": lambda: Helper().addressed(),
+    "staging": lambda: _after(Helper().addressed(), SetPeers((peer("node-z"),), True)),
+    "configured": lambda: Helper().configured(),
+    "ended": lambda: _after(Helper().configured(), Bye()),
+}
+REQUESTS: Mapping[str, Request] = {
+    "hello": Hello("test"),
+    "in_force": InForce(0),
+    "set_addr": SetAddr(1),
+    "part": SetPeers((peer("node-a", 2),), True),
+    "set_peers": SetPeers(()),
+    "write_hosts": WriteHosts(),
+    "status": Status(0),
+    "bye": Bye(),
+}
+TABLE = """
+               new  greeted  addressed  staging  configured  ended
+  hello        yes  no       no         no       no          no
+  in_force     no   yes      yes        no       yes         no
+  set_addr     no   yes      yes        no       yes         no
+  part         no   no       yes        yes      yes         no
+  set_peers    no   no       yes        yes      yes         no
+  write_hosts  no   no       no         no       yes         no
+  status       no   yes      yes        no       yes         no
+  bye          no   yes      yes        no       yes         no
+"""
+_PHASE_NAMES, *_ROWS = (line.split() for line in TABLE.strip().splitlines())
+CELLS = [
+    (phase, name, word == "yes") for name, *words in _ROWS for phase, word in zip(_PHASE_NAMES, words, strict=True)
+]
+
+
+def _after(helper: Helper, request: Request) -> Helper:
+    helper.send(request)
+    return helper
+
+
+@pytest.mark.parametrize(("phase", "request_name", "allowed"), CELLS)
+def test_what_may_come_when(phase: str, request_name: str, allowed: bool) -> None:
+    """The whole table: every request in every phase is either answered or a violation of order."""
+    helper = PHASES[phase]()
+    helper.kernel.forget()
+    if allowed:
+        assert not isinstance(helper.send(REQUESTS[request_name]), Failed)
+    else:
+        assert "order" == helper.violation(REQUESTS[request_name])
+        assert [] == helper.done()
+
+
+def test_the_table_is_whole() -> None:
+    """No request type and no phase is left out above."""
+    assert set(PERMITTED) == {type(request) for request in REQUESTS.values()}
+    assert len(PHASES) * len(REQUESTS) == len(CELLS) == 48
+
+
+@pytest.mark.parametrize("first", [0, 2, 3, 2**32 - 1])
+def test_the_first_request_is_number_one(first: int) -> None:
+    """A gap means that something was lost between two processes that lose nothing."""
+    with pytest.raises(Violation, match="sequence"):
+        Helper().monitor.receive(encode_request(first, Hello("test")))
+
+
+@pytest.mark.parametrize("second", [0, 1, 3])
+def test_each_number_follows_the_last(second: int) -> None:
+    """Neither again nor ahead."""
+    monitor = Helper().monitor
+    monitor.receive(encode_request(1, Hello("test")))
+    with pytest.raises(Violation, match="sequence"):
+        monitor.receive(encode_request(second, Status(0)))
+
+
+def test_the_numbers_wrap() -> None:
+    """After 2**32 - 1 comes 0. Four thousand million requests are not sent here: the count is put there."""
+    helper = Helper().greeted()
+    helper.monitor._sequence = 2**32 - 1
+    assert (0, StatusPart((), False)) == decode_reply(helper.monitor.receive(encode_request(0, Status(0))))
+
+
+def test_bytes_that_are_no_request_are_a_violation() -> None:
+    """Also such as the helper itself sends."""
+    for data in (b"", b"\0" * 10, encode_event(Event.TERMINATE)):
+        with pytest.raises(Violation):
+            Helper().monitor.receive(data)
+
+
+# --- HELLO and SET_ADDR ------------------------------------------------------------------------------------------
+
+
+def test_hello_answers_what_was_pinned() -> None:
+    """All of it, and the device's key."""
+    expected = PinnedPolicy("self", "wgoverlay", NET, 51820, 1420, 1000, True, Backend.USERSPACE, OWN_KEY, 0)
+    assert expected == Helper().send(Hello("test"))
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 15])
+def test_the_own_address_is_derived_from_the_pinned_name(attempt: int) -> None:
+    """The agent chooses only the attempt."""
+    helper = Helper().greeted()
+    assert OwnAddress(derive(NET, b"self", attempt)) == helper.send(SetAddr(attempt))
+    assert derive(NET, b"self", attempt) == helper.link.address
+
+
+def test_the_fixed_address_is_a_violation_where_none_is_pinned() -> None:
+    """An honest agent has read the policy."""
+    assert "attempt" == Helper().greeted().violation(SetAddr(FIXED_ADDRESS))
+
+
+def test_an_own_address_at_the_nets_edge_is_not_taken() -> None:
+    """The agent goes on to its next attempt; it may not send peers before one has worked."""
+    net = ip_network("10.0.0.0/29")
+    edge = next(n for n in range(16) if derive(net, b"self", n) in (net.network_address, net.broadcast_address))
+    inner = next(n for n in range(16) if derive(net, b"self", n) not in (net.network_address, net.broadcast_address))
+    helper = Helper(replace(PINNED, overlay_net=net)).greeted()
+    assert Failed(Op.SET_ADDR, errno.EADDRNOTAVAIL) == helper.send(SetAddr(edge))
+    assert helper.link.address is None
+    assert OwnAddress(derive(net, b"self", inner)) == helper.send(SetAddr(inner))
+
+
+def test_an_own_address_of_a_local_network_is_not_taken() -> None:
+    """It would cut this host off from one of its neighbours."""
+    local = ip_network((derive(NET, b"self", 0), 24), strict=False)
+    helper = Helper(surroundings=Surroundings((local,))).greeted()
+    assert Failed(Op.SET_ADDR, errno.EADDRNOTAVAIL) == helper.send(SetAddr(0))
+    assert [] == helper.done()
+    assert "order" == helper.violation(SetPeers(()))
+
+
+def test_an_address_the_kernel_refuses_can_be_tried_again() -> None:
+    """Failed, with the kernel's word, and no peers before it has worked."""
+    helper = Helper().greeted()
+    helper.kernel.fail_in(0)
+    assert Failed(Op.SET_ADDR, errno.EIO) == helper.send(SetAddr(0))
+    helper.kernel.recover()
+    assert OwnAddress(derive(NET, b"self", 0)) == helper.send(SetAddr(0))
+    assert Verdicts(()) == helper.send(SetPeers(()))
+
+
+def test_a_new_own_address_is_what_the_next_set_is_judged_by() -> None:
+    """A peer at it is refused, one at the old address is not for that."""
+    helper = Helper().configured()
+    helper.send(SetAddr(1))
+    at_old, at_new = (replace(peer("self"), overlay_addr=derive(NET, b"self", attempt)) for attempt in (0, 1))
+    assert Verdicts(((PeerVerdict.OWN_ADDRESS, HostsVerdict.NO_PEER),)) == helper.send(SetPeers((at_new,)))
+    assert Verdicts(((PeerVerdict.ACCEPTED, HostsVerdict.OWN_NAME),)) == helper.send(SetPeers((at_old,)))
+
+
+# --- SET_PEERS: staging ------------------------------------------------------------------------------------------
+
+A, B, C = (peer(name, number, number) for number, name in enumerate(("node-a", "node-b", "node-c"), start=1))
+
+
+def test_nothing_is_applied_before_the_last_part() -> None:
+    """What stands in the parts is the whole wanted set."""
+    helper = Helper().configured(C)
+    assert Staged() == helper.send(SetPeers((A,), True))
+    assert Staged() == helper.send(SetPeers((B,), True))
+    assert [] == helper.done()
+    assert Verdicts((OK, OK)) == helper.send(SetPeers(()))
+    assert helper.has((A, B))
+
+
+def test_verdicts_come_in_the_order_of_all_parts() -> None:
+    """One list for the whole set."""
+    helper = Helper().addressed()
+    helper.send(SetPeers((A, peer("wpad", 7)), True))
+    helper.send(SetPeers((replace(peer("node-x", 8), public_key=OWN_KEY),), True))
+    expected = (OK, (PeerVerdict.ACCEPTED, HostsVerdict.RESERVED), (PeerVerdict.OWN_KEY, HostsVerdict.NO_PEER), OK)
+    assert Verdicts(expected) == helper.send(SetPeers((B,)))
+
+
+def test_twice_max_peers_may_be_staged_and_no_more() -> None:
+    """Membership is capped there; the record beyond is a violation at once, not at the end."""
+    records = tuple(peer(f"node-{i}", i) for i in range(5))
+    helper = Helper(replace(PINNED, max_peers=2)).addressed()
+    assert Staged() == helper.send(SetPeers(records[:4], True))
+    assert "count" == helper.violation(SetPeers(records[4:], True))
+    helper = Helper(replace(PINNED, max_peers=2)).addressed()
+    assert OK == helper.send(SetPeers(records[:4])).verdicts[0]  # type: ignore[union-attr]
+    assert "count" == helper.violation(SetPeers(records))
+
+
+def test_staging_begins_anew_after_each_set() -> None:
+    """The count of one set does not reach into the next."""
+    helper = Helper(replace(PINNED, max_peers=2)).addressed()
+    for _ in range(3):
+        helper.send(SetPeers((A, B), True))
+        assert Verdicts((OK, OK)) == helper.send(SetPeers(()))
+
+
+@pytest.mark.parametrize(
+    ("twin", "code"),
+    [
+        (replace(B, public_key=A.public_key), "duplicate key"),
+        (replace(B, overlay_addr=A.overlay_addr), "duplicate address"),
+        (replace(B, name="Node-A"), "duplicate name"),
+    ],
+)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_doubles_are_violations_within_and_across_parts(twin: Peer, code: str, parts: int) -> None:
+    """An honest agent has removed them; none of the set is applied."""
+    helper = Helper().configured(C)
+    if parts == 2:
+        helper.send(SetPeers((A,), True))
+    assert code == helper.violation(SetPeers((twin,) if parts == 2 else (A, twin)))
+    assert [] == helper.done()
+
+
+# --- SET_PEERS: the difference -----------------------------------------------------------------------------------
+
+
+def test_an_unchanged_set_touches_nothing() -> None:
+    """However often, and in whatever order."""
+    helper = Helper().configured(A, B, C)
+    assert Verdicts((OK,) * 3) == helper.send(SetPeers((C, A, B)))
+    assert [] == helper.done()
+
+
+def test_only_the_difference_is_applied() -> None:
+    """One leaves, one moves, one stays, one comes; a route goes before its peer and comes after it."""
+    helper = Helper().configured(A, B, C)
+    moved, new = replace(B, endpoint=ip_address("198.51.100.1")), peer("node-d", 4)
+    helper.send(SetPeers((moved, C, new)))
+    expected = [
+        ("unroute", A.overlay_addr),
+        ("remove", A.public_key),
+        ("set", moved),
+        ("set", new),
+        ("route", new.overlay_addr),
+    ]
+    assert expected == helper.done()
+    assert helper.has((moved, C, new))
+
+
+def test_a_new_key_takes_the_address_after_the_old_key_is_gone() -> None:
+    """The old key is removed before the new one is added, in one change of the device; the route stays."""
+    helper = Helper().configured(A, B)
+    returned = replace(A, public_key=b"\x77" * 32)
+    helper.send(SetPeers((returned, B)))
+    assert [("remove", A.public_key), ("set", returned)] == helper.done()
+    assert helper.has((returned, B))
+
+
+def test_a_new_address_takes_the_route_along() -> None:
+    """The peer's old route is gone before the device changes, the new one comes after."""
+    helper = Helper().configured(A)
+    moved = replace(A, overlay_addr=derive(NET, b"node-a", 1))
+    helper.send(SetPeers((moved,)))
+    assert [("unroute", A.overlay_addr), ("set", moved), ("route", moved.overlay_addr)] == helper.done()
+
+
+def test_two_peers_can_exchange_their_addresses() -> None:
+    """Each has the other's afterwards; both names hash to both."""
+    net = ip_network("10.0.0.0/28")
+    sixteen = [{derive(net, name, attempt) for attempt in range(16)} for name in (b"node-a", b"node-b")]
+    helper = Helper(replace(PINNED, overlay_net=net)).greeted()
+    own = helper.send(SetAddr(1))
+    assert isinstance(own, OwnAddress)
+    first, second = sorted((sixteen[0] & sixteen[1]) - {own.address})[:2]
+    helper.send(SetPeers((replace(A, overlay_addr=first), replace(B, overlay_addr=second))))
+    swapped = replace(A, overlay_addr=second), replace(B, overlay_addr=first)
+    assert Verdicts((OK, OK)) == helper.send(SetPeers(swapped))
+    assert helper.has(swapped)
+
+
+def test_a_refused_peer_is_taken_out_of_force() -> None:
+    """It was good, and its new endpoint is not."""
+    helper = Helper().configured(A, B)
+    verdicts = helper.send(SetPeers((replace(A, endpoint=ip_address("127.0.0.1")), B)))
+    assert Verdicts(((PeerVerdict.ENDPOINT_CLASS, HostsVerdict.NO_PEER), OK)) == verdicts
+    assert helper.has((B,))
+
+
+def test_those_in_force_keep_their_place_when_fakes_flood_in() -> None:
+    """Two places, both taken."""
+    helper = Helper(replace(PINNED, max_peers=2)).configured(A, B)
+    fakes = peer("fake-1", 11), peer("fake-2", 12)
+    verdicts = helper.send(SetPeers((*fakes, A, B)))
+    assert Verdicts(((PeerVerdict.TOO_MANY, HostsVerdict.NO_PEER),) * 2 + (OK, OK)) == verdicts
+    assert helper.has((A, B))
+
+
+def test_in_force_pages_through_the_peers_in_force() -> None:
+    """513 of them: a full part and one."""
+    peers = tuple(peer(f"node-{i}", i, i) for i in range(MAX_PART + 1))
+    helper = Helper().addressed()
+    helper.send(SetPeers(peers[:MAX_PART], True))
+    helper.send(SetPeers(peers[MAX_PART:]))
+    assert PeersInForce(peers[:MAX_PART], True) == helper.send(InForce(0))
+    assert PeersInForce(peers[MAX_PART:], False) == helper.send(InForce(1))
+    assert PeersInForce((), False) == helper.send(InForce(2))
+    assert PeersInForce((), False) == helper.send(InForce(65535))
+
+
+def test_a_full_part_is_the_last_when_nothing_follows() -> None:
+    """512 of them, exactly."""
+    peers = tuple(peer(f"node-{i}", i, i) for i in range(MAX_PART))
+    helper = Helper().configured(*peers)
+    assert PeersInForce(peers, False) == helper.send(InForce(0))
+    reading = helper.send(Status(0))
+    assert isinstance(reading, StatusPart)
+    assert (MAX_PART, False) == (len(reading.peers), reading.more)
+
+
+def test_status_pages_through_one_reading() -> None:
+    """Part 0 takes it; a peer that goes in between is still in the later parts."""
+    peers = tuple(peer(f"node-{i}", i, i) for i in range(MAX_PART + 1))
+    helper = Helper().addressed()
+    assert StatusPart((), False) == helper.send(Status(1))
+    helper.send(SetPeers(peers[:MAX_PART], True))
+    helper.send(SetPeers(peers[MAX_PART:]))
+    reading = tuple(PeerStatus(p.public_key, p.endpoint, 0, 0, 0) for p in peers)
+    assert StatusPart(reading[:MAX_PART], True) == helper.send(Status(0))
+    helper.send(SetPeers(()))
+    assert StatusPart(reading[MAX_PART:], False) == helper.send(Status(1))
+    assert StatusPart((), False) == helper.send(Status(0))
+
+
+def test_a_reading_that_fails_is_an_answer() -> None:
+    """And leaves everything as it was."""
+    helper = Helper().configured(A)
+    helper.kernel.fail_in(0)
+    assert Failed(Op.STATUS, errno.EIO) == helper.send(Status(0))
+    assert helper.has((A,))
+
+
+# --- the kernel says no ------------------------------------------------------------------------------------------
+
+BEFORE = (A, B, C)
+AFTER = (
+    replace(A, public_key=b"\x77" * 32),  # a new key
+    replace(B, overlay_addr=derive(NET, b"node-b", 1)),  # a new address
+    peer("node-d", 4),
+)  # and node-c has left
+STEPS = 10
+"""unroute b, c; remove a, c; set a, b, d; route b, d: nine, and one more that is not reached."""
+
+
+@pytest.mark.parametrize("works", range(STEPS))
+@pytest.mark.parametrize("following", [AFTER, BEFORE, (), (A,), (B, peer("node-e", 5))])
+def test_the_next_set_heals_what_a_refusing_kernel_left(works: int, following: Sequence[Peer]) -> None:
+    """Whichever step is refused, the answer is Failed, and whatever is wanted next is then exactly what there is."""
+    helper = Helper().configured(*BEFORE)
+    helper.kernel.fail_in(works)
+    reply = helper.send(SetPeers(AFTER))
+    assert (Verdicts((OK,) * 3) if works == STEPS - 1 else Failed(Op.SET_PEERS, errno.EIO)) == reply
+    helper.kernel.recover()
+    assert Verdicts((OK,) * len(following)) == helper.send(SetPeers(tuple(following)))
+    assert helper.has(following)
+    assert PeersInForce(tuple(following), False) == _sorted_like(helper.send(InForce(0)), following)
+
+
+def _sorted_like(reply: Reply, order: Sequence[Peer]) -> Reply:
+    assert isinstance(reply, PeersInForce)
+    return PeersInForce(tuple(sorted(reply.peers, key=list(order).index)), reply.more)
+
+
+@pytest.mark.parametrize("first", range(STEPS - 1))
+@pytest.mark.parametrize("second", range(4))
+def test_two_failures_in_a_row_heal_as_well(first: int, second: int) -> None:
+    """The second set wants something else again."""
+    helper = Helper().configured(*BEFORE)
+    helper.kernel.fail_in(first)
+    helper.send(SetPeers(AFTER))
+    helper.kernel.fail_in(second)
+    helper.send(SetPeers((B,)))
+    helper.kernel.recover()
+    helper.send(SetPeers((C,)))
+    assert helper.has((C,))
+
+
+def test_a_failed_set_keeps_its_doubts_until_one_succeeds() -> None:
+    """A peer whose setting failed is set again although it is wanted unchanged."""
+    helper = Helper().configured(A)
+    moved = replace(A, endpoint=ip_address("198.51.100.1"))
+    helper.kernel.fail_in(0)
+    helper.send(SetPeers((moved,)))
+    helper.kernel.recover()
+    helper.send(SetPeers((A,)))
+    assert [("set", A)] == helper.done()
+    helper.send(SetPeers((A,)))
+    assert [] == helper.done()
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def test_only_accepted_names_are_written() -> None:
+    """A refused name costs its line."""
+    helper = Helper()
+    helper.hosts.taken = frozenset(("node-b",))
+    helper.configured(A, B, C)
+    assert HostsWritten(HostsResult.WRITTEN) == helper.send(WriteHosts())
+    assert (A, C) == helper.hosts.lines
+
+
+def test_an_unreadable_hosts_file_costs_names_and_not_tunnels() -> None:
+    """And only as long as it is so."""
+    helper = Helper()
+    helper.hosts.unreadable = True
+    helper.addressed()
+    assert Verdicts(((PeerVerdict.ACCEPTED, HostsVerdict.UNREADABLE),)) == helper.send(SetPeers((A,)))
+    assert helper.has((A,))
+    helper.send(WriteHosts())
+    assert () == helper.hosts.lines
+    helper.hosts.unreadable = False
+    assert Verdicts((OK,)) == helper.send(SetPeers((A,)))
+    helper.send(WriteHosts())
+    assert (A,) == helper.hosts.lines
+
+
+def test_a_replaced_hosts_file_is_reported() -> None:
+    """The agent's status says so."""
+    helper = Helper().configured(A)
+    helper.hosts.replaced = True
+    assert HostsWritten(HostsResult.REPLACED) == helper.send(WriteHosts())
+
+
+def test_a_hosts_file_that_cannot_be_written_is_an_answer() -> None:
+    """The tunnels stay, and so does the agent."""
+    helper = Helper().configured(A)
+    helper.kernel.fail_in(0)
+    assert Failed(Op.WRITE_HOSTS, errno.EIO) == helper.send(WriteHosts())
+    assert helper.has((A,))
+
+
+def test_without_etc_hosts_the_file_is_never_touched() -> None:
+    """Neither read nor written, at BYE either."""
+    helper = Helper(replace(PINNED, etc_hosts=False))
+    helper.hosts.unreadable = True
+    helper.addressed()
+    assert Verdicts(((PeerVerdict.ACCEPTED, HostsVerdict.DISABLED),)) == helper.send(SetPeers((A,)))
+    assert HostsWritten(HostsResult.DISABLED) == helper.send(WriteHosts())
+    helper.send(Bye())
+    assert [] == [step for step in helper.done() if step[0] == "hosts"]
+
+
+# --- the end -----------------------------------------------------------------------------------------------------
+
+
+def test_bye_takes_down_names_then_tunnels_then_the_link() -> None:
+    """A name goes before the tunnel it leads to."""
+    helper = Helper().configured(A)
+    helper.send(WriteHosts())
+    helper.done()
+    assert not helper.monitor.ended
+    assert Farewell() == helper.send(Bye())
+    assert helper.monitor.ended
+    assert [("hosts", ()), ("destroy", None), ("delete", None)] == helper.done()
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_after_bye_only_eof_may_follow(request_name: str) -> None:
+    """Nothing is brought up again."""
+    helper = Helper().configured(A)
+    helper.send(Bye())
+    helper.done()
+    assert "order" == helper.violation(REQUESTS[request_name])
+    assert [] == helper.done()
+
+
+def test_bye_tries_every_step_and_says_what_failed() -> None:
+    """A broken hosts file keeps no link alive."""
+    helper = Helper().configured(A)
+
+    def refuse(peers: Sequence[Peer]) -> HostsResult:
+        raise OSError(errno.ENOSPC, "full")
+
+    helper.hosts.write = refuse  # type: ignore[method-assign]
+    assert Failed(Op.BYE, errno.ENOSPC) == helper.send(Bye())
+    assert [("destroy", None), ("delete", None)] == helper.done()
+    assert helper.monitor.ended
+
+
+def test_take_down_without_bye_does_the_same() -> None:
+    """The agent is gone, or was thrown out."""
+    helper = Helper().configured(A)
+    assert [] == helper.monitor.take_down()
+    assert [("hosts", ()), ("destroy", None), ("delete", None)] == helper.done()
+    assert helper.monitor.ended
+
+
+# --- against a model ---------------------------------------------------------------------------------------------
+
+NODES = [f"node-{i}" for i in range(8)]
+LIMIT = 4
+
+wanted_sets = st.lists(
+    st.builds(
+        lambda name, key, attempt, host: Peer(
+            (key * 16 + NODES.index(name)).to_bytes(32, "big"),
+            ip_address(0xC0000200 + host),
+            derive(NET, name.encode(), attempt),
+            name,
+        ),
+        st.sampled_from(NODES),
+        st.integers(1, 2),
+        st.integers(0, 1),
+        st.integers(1, 3),
+    ),
+    unique_by=lambda p: p.name,
+    max_size=2 * LIMIT,
+)
+
+
+class AgainstAModel(RuleBasedStateMachine):
+    """The model holds what is in force as a list of records, or None while a failure has left that open."""
+
+    @initialize()
+    def start(self) -> None:
+        """An agent that has said HELLO and has an address."""
+        self.helper = Helper(replace(PINNED, max_peers=LIMIT)).addressed()
+        self.in_force: list[Peer] | None = []
+        self.ever: set[Peer] = set()
+        self.names: list[Peer] | None = []
+        self.lines: list[Peer] | None = []
+        self.broken = False
+
+    @rule(wanted=wanted_sets, cuts=st.lists(st.integers(0, 8), max_size=2))
+    def set_peers(self, wanted: list[Peer], cuts: list[int]) -> None:
+        """A set in up to three parts."""
+        self.ever.update(wanted)
+        start = 0
+        for cut in sorted(cuts):
+            if start < cut < len(wanted):
+                assert Staged() == self.helper.send(SetPeers(tuple(wanted[start:cut]), True))
+                start = cut
+        reply = self.helper.send(SetPeers(tuple(wanted[start:])))
+        if isinstance(reply, Failed):
+            assert self.broken
+            self.in_force = self.names = None
+            return
+        assert isinstance(reply, Verdicts)
+        accepted = [p for p, (verdict, _) in zip(wanted, reply.verdicts, strict=True) if verdict == 0]
+        if self.in_force is not None:
+            assert self._expected(wanted, self.in_force) == accepted
+        assert min(LIMIT, len(wanted)) == len(accepted)
+        assert self.helper.has(accepted)
+        self.in_force = self.names = accepted
+
+    @staticmethod
+    def _expected(wanted: list[Peer], in_force: list[Peer]) -> list[Peer]:
+        keys = {p.public_key for p in in_force}
+        kept = [p for p in wanted if p.public_key in keys]
+        others = [p for p in wanted if p.public_key not in keys]
+        chosen = (kept + others)[:LIMIT]
+        return [p for p in wanted if p in chosen]
+
+    @rule(attempt=st.integers(0, 15))
+    def set_addr(self, attempt: int) -> None:
+        """Another address of our own."""
+        reply = self.helper.send(SetAddr(attempt))
+        if isinstance(reply, OwnAddress):
+            assert derive(NET, b"self", attempt) == reply.address == self.helper.link.address
+        else:
+            assert self.broken
+
+    @precondition(lambda self: self.in_force is not None)
+    @rule()
+    def ask_for_those_in_force(self) -> None:
+        """As an agent that has been restarted does."""
+        reply = self.helper.send(InForce(0))
+        assert isinstance(reply, PeersInForce)
+        assert set(self.in_force or ()) == set(reply.peers)
+
+    @precondition(lambda self: self.helper.monitor._phase.name == "CONFIGURED")
+    @rule()
+    def write_hosts(self) -> None:
+        """The names of the last set."""
+        reply = self.helper.send(WriteHosts())
+        if isinstance(reply, Failed):
+            assert self.broken
+        elif self.names is not None:
+            assert tuple(self.names) == self.helper.hosts.lines
+
+    @rule()
+    def status(self) -> None:
+        """What the device has."""
+        reply = self.helper.send(Status(0))
+        assert self.broken or isinstance(reply, StatusPart)
+
+    @rule(steps=st.integers(0, 12))
+    def break_the_kernel(self, steps: int) -> None:
+        """It says no after some more steps."""
+        self.helper.kernel.fail_in(steps)
+        self.broken = True
+
+    @rule()
+    def repair_the_kernel(self) -> None:
+        """It says yes again."""
+        self.helper.kernel.recover()
+        self.broken = False
+
+    @invariant()
+    def nothing_unasked_is_in_the_kernel(self) -> None:
+        """Every tunnel and every route was once wanted, and while nothing fails they are what is in force."""
+        if not hasattr(self, "helper"):
+            return
+        records = {(p.public_key, p.endpoint, p.overlay_addr) for p in self.ever}
+        assert {(key, *pair) for key, pair in self.helper.tunnels.items()} <= records
+        assert self.helper.link.routes <= {p.overlay_addr for p in self.ever}
+        if self.in_force is not None:
+            assert self.helper.has(self.in_force)
+
+    def teardown(self) -> None:
+        """Whatever happened, BYE with a sound kernel leaves nothing."""
+        if not hasattr(self, "helper"):
+            return
+        self.helper.kernel.recover()
+        assert Farewell() == self.helper.send(Bye())
+        assert ({}, {}, set(), ()) == (
+            self.helper.device.peers,
+            self.helper.device.allowed,
+            self.helper.link.routes,
+            self.helper.hosts.lines,
+        )
+
+
+AgainstAModel.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAgainstAModel = AgainstAModel.TestCase

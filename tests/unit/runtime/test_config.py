@@ -1,0 +1,178 @@
+"""The options' parsers as tables, and the configuration's way to the agent."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wesher.config import (
+    NOT_YET,
+    OPTIONS,
+    AgentConfig,
+    Contact,
+    parse_bind_addr,
+    parse_cluster_key,
+    parse_directory,
+    parse_join,
+    parse_log_level,
+)
+
+KEY = bytes(range(32))
+TEXT = base64.b64encode(KEY).decode()
+
+
+@pytest.mark.parametrize("text", [TEXT, f" {TEXT}\n", f"{TEXT}\r\n"])
+def test_a_cluster_key_is_32_bytes_in_base64(text):
+    """A file's last newline does not matter."""
+    assert parse_cluster_key(text) == KEY
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "unsupported cluster key length; expected 32, got 0"),
+        (base64.b64encode(KEY[:16]).decode(), "unsupported cluster key length; expected 32, got 16"),
+        (base64.b64encode(KEY + b"x").decode(), "unsupported cluster key length; expected 32, got 33"),
+        ("secret!", "the cluster key is no base64; give 32 bytes encoded as base64"),
+        (TEXT[:-1], "the cluster key is no base64; give 32 bytes encoded as base64"),
+        (TEXT.replace("A", "_", 1), "the cluster key is no base64; give 32 bytes encoded as base64"),
+        ("schlüssel", "the cluster key is no base64; give 32 bytes encoded as base64"),
+        ("\udcff", "the cluster key is no base64; give 32 bytes encoded as base64"),
+    ],
+)
+def test_any_other_key_is_refused_without_being_quoted(text, error):
+    """The length's message is the original's, which scripts may look for."""
+    with pytest.raises(ValueError, match="^" + error.replace(".", r"\.") + "$"):
+        parse_cluster_key(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "contacts"),
+    [
+        ("", []),
+        (",, ,", []),
+        ("node-a", [("node-a", 0)]),
+        ("node-a,node-b", [("node-a", 0), ("node-b", 0)]),
+        (" node-a , node-b ,", [("node-a", 0), ("node-b", 0)]),
+        ("node-a:7947", [("node-a", 7947)]),
+        ("192.0.2.1", [("192.0.2.1", 0)]),
+        ("192.0.2.1:1", [("192.0.2.1", 1)]),
+        ("fd00::2", [("fd00::2", 0)]),
+        ("::1", [("::1", 0)]),
+        ("[fd00::1]", [("fd00::1", 0)]),
+        ("[fd00::1]:65535", [("fd00::1", 65535)]),
+        ("a,192.0.2.1:7946,[fd00::1]:7946", [("a", 0), ("192.0.2.1", 7946), ("fd00::1", 7946)]),
+    ],
+)
+def test_contacts_are_names_or_addresses_with_a_port_or_without(text, contacts):
+    """Port 0 stands for our own cluster port."""
+    assert parse_join(text) == tuple(Contact(*contact) for contact in contacts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a:", "a:x", "a:0", "a:65536", "a:-1", "[fd00::1", "[fd00::1]7946", "[fd00::1]:", "[]:7946", ":7946", "b,a:x"],
+)
+def test_a_contact_that_makes_no_sense_is_refused(text):
+    """At start, not by retrying for ever."""
+    with pytest.raises(ValueError, match="give "):
+        parse_join(text)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "0.0.0.0", "::", "fd00::1", "fe80::1%eth0"])
+def test_a_bind_address_is_an_ip_address(text):
+    """Wildcards too."""
+    assert str(parse_bind_addr(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "eth0", "192.0.2.256", "192.0.2.1:7946", "[::1]", " ::1"])
+def test_any_other_bind_address_is_refused(text):
+    """Interfaces have an option of their own."""
+    with pytest.raises(ValueError, match="is no IP address; give one of this host's"):
+        parse_bind_addr(text)
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
+def test_a_log_level_is_one_of_the_originals(level):
+    """In lower case."""
+    assert parse_log_level(level) == level
+
+
+@pytest.mark.parametrize("level", ["", "warning", "WARN", "trace"])
+def test_any_other_log_level_is_refused_with_the_choice(level):
+    """All four are named."""
+    with pytest.raises(ValueError, match="is no log level; give one of debug, info, warn, error"):
+        parse_log_level(level)
+
+
+@pytest.mark.parametrize(("text", "path"), [("/var/lib/wesher", "/var/lib/wesher"), ("/a/", "/a"), ("/", "/")])
+def test_a_directory_is_absolute(text, path):
+    """A trailing slash is taken off."""
+    assert parse_directory(text) == path
+
+
+@pytest.mark.parametrize("text", ["", "state", "./state", "~/state"])
+def test_a_relative_directory_is_refused(text):
+    """The daemon's working directory is /, whatever the shell's was."""
+    with pytest.raises(ValueError, match="is not absolute; give the whole path"):
+        parse_directory(text)
+
+
+def config(**changes: object) -> AgentConfig:
+    """Some configuration."""
+    values = {
+        "cluster_key": KEY,
+        "join": (Contact("node-b", 0), Contact("fd00::1", 7946)),
+        "init": False,
+        "bind_addr": "0.0.0.0",
+        "announced": bytes(10) + b"\xff\xff\xc0\x00\x02\x01",
+        "cluster_port": 7946,
+        "interface": "wgoverlay",
+        "max_peers": 1000,
+        "state_file": "/var/lib/wesher/wgoverlay.json",
+        "runtime_dir": "/run/wesher",
+        "log_level": "warn",
+    }
+    return AgentConfig(**(values | changes))
+
+
+@given(
+    st.none() | st.binary(min_size=32, max_size=32),
+    st.lists(st.builds(Contact, st.text(), st.integers(0, 65535))).map(tuple),
+    st.binary(min_size=4, max_size=16),
+    st.text(),
+)
+def test_a_configuration_survives_the_way_to_the_agent(key, join, announced, path):
+    """Through JSON, to the same types."""
+    sent = config(cluster_key=key, join=join, announced=announced, state_file=path)
+    received = AgentConfig.from_json(sent.to_json())
+    assert received == sent
+    assert all(isinstance(contact, Contact) for contact in received.join)
+    assert {field.name for field in fields(received)} == set(AgentConfig.__slots__)
+
+
+def test_a_configurations_repr_hides_the_key():
+    """It ends up in logs and tracebacks."""
+    shown = repr(config())
+    assert "node-b" in shown
+    for form in (repr(KEY), KEY.hex(), TEXT, "cluster_key"):
+        assert form not in shown
+
+
+def test_every_option_is_there_once():
+    """What works and what does not yet are disjoint, and each variable belongs to one option."""
+    names = [option.name for option in OPTIONS]
+    assert len(set(names)) == len(names)
+    assert not NOT_YET & set(names)
+    assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
+
+
+def test_every_default_passes_its_own_parser():
+    """A default that its option would refuse could not be written down by an operator."""
+    for option in OPTIONS:
+        if option.default:
+            option.parse(option.default)

@@ -1,0 +1,251 @@
+"""The control socket: one GET, one JSON answer; nothing a client does holds it up or brings it down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from wesher.control_client import NotRunning, Unusable, get
+from wesher.runtime import control
+from wesher.runtime.control import ControlServer
+
+ANSWER = {"name": "node-\udcff\n", "size": 3}
+
+
+async def _status() -> object:
+    return ANSWER
+
+
+def serve(directory: Path, scene: Callable[[str], Awaitable[None]], **routes: Callable[[], Awaitable[object]]) -> None:
+    """Run a scene against a server at the path it is given. Whatever goes wrong inside the server fails the test."""
+
+    async def run() -> None:
+        path = str(directory / "wgoverlay.sock")
+        server = ControlServer(path, {"/status": _status} | {f"/{name}": route for name, route in routes.items()})
+        faults: list[dict] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        await server.start(server.listen())
+        async with asyncio.timeout(20):
+            await scene(path)
+        server.stop()
+        assert not os.path.lexists(path)
+        assert faults == []
+
+    asyncio.run(run())
+
+
+async def answer(path: str, request: bytes) -> tuple[bytes, bytes]:
+    """Head and body of what comes back, until the server closes."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request)
+    data = await reader.read()
+    writer.close()
+    head, _, body = data.partition(b"\r\n\r\n")
+    return head, body
+
+
+def request(method: str = "GET", path: str = "/status", more: str = "") -> bytes:
+    """An HTTP request."""
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode()
+
+
+@pytest.mark.parametrize("path", ["/status", "/status?watch=1"])
+def test_a_get_is_answered_in_json(tmp_path, path):
+    """ASCII whatever the names hold, with its length, and the connection is closed."""
+
+    async def scene(at: str) -> None:
+        head, body = await answer(at, request(path=path))
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"content-type: application/json" in head.lower()
+        assert f"content-length: {len(body)}".encode() in head.lower()
+        assert json.loads(body.decode("ascii")) == ANSWER
+
+    serve(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (request(path="/nothing"), b"404", {"error": "no such path"}),
+        (request(path="/"), b"404", {"error": "no such path"}),
+        (request(path="//status"), b"404", {"error": "no such path"}),
+        (request("POST"), b"405", {"error": "only GET is answered here"}),
+        (request("POST", more="Content-Length: 3\r\n") + b"abc", b"405", {"error": "only GET is answered here"}),
+        (request("DELETE"), b"405", {"error": "only GET is answered here"}),
+    ],
+)
+def test_anything_else_is_refused_in_json(tmp_path, sent, status, said):
+    """With the status that says what was wrong."""
+
+    async def scene(at: str) -> None:
+        head, body = await answer(at, sent)
+        assert head.split()[1] == status
+        assert json.loads(body) == said
+
+    serve(tmp_path, scene)
+
+
+def test_a_head_request_is_answered_without_a_body(tmp_path):
+    """`curl -I`."""
+
+    async def scene(at: str) -> None:
+        head, body = await answer(at, request("HEAD"))
+        assert (head.split()[1], body) == (b"405", b"")
+
+    serve(tmp_path, scene)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\0\1\2\3\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /status HTTP/1.1\r\n\r\n",  # no host
+        request(more="X: " + "x" * 40000 + "\r\n"),
+        b"GET /" + b"x" * 40000,
+        request(more="Content-Length: x\r\n"),
+    ],
+)
+def test_garbage_is_closed_without_an_answer(tmp_path, sent):
+    """And the next client is served."""
+
+    async def scene(at: str) -> None:
+        with suppress(ConnectionResetError):  # closed with some of it unread, which is how a unix socket says so
+            assert await answer(at, sent) == (b"", b"")
+        head, _ = await answer(at, request())
+        assert head.startswith(b"HTTP/1.1 200 ")
+
+    serve(tmp_path, scene)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /sta", b"GET /status HTTP/1.1\r\nHost: x\r\n"])
+def test_half_a_request_does_not_hold_the_connection(tmp_path, sent, monkeypatch):
+    """Its time is bounded: five seconds, and here less."""
+    monkeypatch.setattr(control, "_WITHIN", 0.05)
+
+    async def scene(at: str) -> None:
+        assert await answer(at, sent) == (b"", b"")
+
+    serve(tmp_path, scene)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /sta"])
+def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path, sent):
+    """At any point: the server waits for nobody."""
+
+    async def scene(at: str) -> None:
+        for _ in range(control.MAX_CONNECTIONS + 5):
+            _, writer = await asyncio.open_unix_connection(at)
+            writer.write(sent)
+            writer.close()
+            await writer.wait_closed()
+        head, _ = await answer(at, request())
+        assert head.startswith(b"HTTP/1.1 200 ")
+
+    serve(tmp_path, scene)
+
+
+def test_a_slow_handler_is_given_up(tmp_path, monkeypatch):
+    """Its client gets no answer rather than waiting for ever."""
+    monkeypatch.setattr(control, "_WITHIN", 0.05)
+
+    async def slow() -> object:
+        await asyncio.Event().wait()
+        return {}
+
+    async def scene(at: str) -> None:
+        assert await answer(at, request(path="/slow")) == (b"", b"")
+
+    serve(tmp_path, scene, slow=slow)
+
+
+def test_connections_are_bounded(tmp_path):
+    """The one too many is closed at once; when one ends there is room again."""
+
+    async def scene(at: str) -> None:
+        idle = [await asyncio.open_unix_connection(at) for _ in range(control.MAX_CONNECTIONS)]
+        assert await answer(at, b"") == (b"", b"")
+        idle[0][1].close()
+        while True:  # until the server has seen that
+            head, _ = await answer(at, request())
+            if head:
+                break
+        assert head.startswith(b"HTTP/1.1 200 ")
+        for _, writer in idle:
+            writer.close()
+
+    serve(tmp_path, scene)
+
+
+def test_the_socket_is_for_its_owner_and_group(tmp_path):
+    """Its mode is who may know the cluster key; whatever was there before is replaced."""
+    path = tmp_path / "wgoverlay.sock"
+    path.write_text("stale")
+
+    async def scene(at: str) -> None:
+        info = os.lstat(at)
+        assert stat.S_ISSOCK(info.st_mode)
+        assert stat.S_IMODE(info.st_mode) == 0o660
+
+    serve(tmp_path, scene)
+
+
+# --- the commands' end of it
+
+
+def test_the_client_gets_what_the_handler_returned(tmp_path):
+    """Through the real socket, both ends ours."""
+
+    async def scene(at: str) -> None:
+        assert await asyncio.to_thread(get, at, "/status") == ANSWER
+
+    serve(tmp_path, scene)
+
+
+def test_the_client_says_what_was_refused(tmp_path):
+    """In one line, with the server's words."""
+
+    async def scene(at: str) -> None:
+        with pytest.raises(Unusable, match=r"answers 404: no such path$"):
+            await asyncio.to_thread(get, at, "/nothing")
+
+    serve(tmp_path, scene)
+
+
+def test_no_socket_and_a_dead_socket_mean_that_no_daemon_runs(tmp_path):
+    """A daemon that was killed leaves its socket behind."""
+    path = str(tmp_path / "wgoverlay.sock")
+    with pytest.raises(NotRunning, match=r"no daemon serves .*; start one with: wesher"):
+        get(path, "/status")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    with pytest.raises(NotRunning):
+        get(path, "/status")
+
+
+@pytest.mark.parametrize("said", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope"])
+def test_an_answer_that_makes_no_sense_is_an_error(tmp_path, said):
+    """Whoever serves the socket."""
+
+    async def run() -> None:
+        async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            writer.close()
+
+        path = str(tmp_path / "wgoverlay.sock")
+        server = await asyncio.start_unix_server(babble, path)
+        async with asyncio.timeout(20):
+            with pytest.raises(Unusable, match="gives no sensible answer"):
+                await asyncio.to_thread(get, path, "/status")
+        server.close()
+
+    asyncio.run(run())
