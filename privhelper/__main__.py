@@ -24,12 +24,14 @@ from privhelper import userspace
 from privhelper.hosts import HostsFile
 from privhelper.monitor import Monitor
 from privhelper.options import NODE_NAME, PINNED, Option, Pinned, pin
-from privhelper.policy import Surroundings
 from privhelper.protocol import MAX_MESSAGE, Event, HostsResult, Peer, Violation, encode_event
 from privhelper.sandbox import NET_ADMIN, confine
 
 TERMINATE_WITHIN: Final = 10.0
 """Seconds an agent has, once told to terminate, to leave the mesh and say BYE."""
+
+RESOLVER_FILES: Final = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+"""Where this host's name servers stand; behind systemd-resolved's stub only the second names them."""
 
 CHILDREN_WITHIN: Final = 1.0
 """Seconds the processes that end with us are waited for."""
@@ -63,6 +65,9 @@ class NoHosts:
     def write(self, peers: Sequence[Peer]) -> HostsResult:  # noqa: ARG002 - the shape of Hosts
         """Nothing."""
         return HostsResult.DISABLED
+
+    def clear(self) -> None:
+        """Nothing."""
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
@@ -152,7 +157,10 @@ class Server:
     def _on_agent(self) -> None:
         # recv, not recvmsg: descriptors an agent sends along are dropped by the kernel. A longer message would be
         # cut to one byte more than is legal, hence told apart. An empty packet looks like EOF and means the same.
-        data = self._agent.recv(MAX_MESSAGE + 1)
+        try:
+            data = self._agent.recv(MAX_MESSAGE + 1)
+        except ConnectionResetError:  # it ended with a reply unread
+            data = b""
         if not data:
             if not self._monitor.ended:
                 log.info("the agent is gone")
@@ -194,7 +202,7 @@ def serve(arguments: Arguments) -> int:
     agent.setblocking(False)
     device = userspace.connect(pinned.interface)
     netlink = rtnl.open_netlink()
-    resolvers = rtnl.resolvers(_read_resolv_conf())
+    resolvers = rtnl.resolvers("".join(map(_text_of, RESOLVER_FILES)))
     found = rtnl.find(netlink, pinned.interface)
     if found is None or not rtnl.is_tun(found):
         log.error("interface %s is not there", pinned.interface)
@@ -205,21 +213,24 @@ def serve(arguments: Arguments) -> int:
     hosts: HostsFile | NoHosts = NoHosts()
     if arguments.hosts_fd is not None:
         hosts = HostsFile(arguments.hosts_fd, pinned.hosts_file, pinned.interface, alone=not link.others())
-    surroundings: Surroundings = link.surroundings()
     public_key = device.create(pinned.wireguard_port)
     link.bring_up(pinned.mtu)
-    monitor = Monitor(pinned, device, link, hosts, public_key=public_key, surroundings=surroundings)
+    monitor = Monitor(pinned, device, link, hosts, public_key=public_key)
+    violation = None
     try:
-        return Server(agent, monitor, device).run()
-    except Violation as violation:
-        log.error("violation: %s", violation.code.value)
-        return 1
-    finally:
+        status = Server(agent, monitor, device).run()
+    except Violation as caught:
+        violation, status = caught, 1
+    finally:  # whatever happened; said is it only when all is down
         if not monitor.ended:
-            for error in monitor.take_down():
-                log.error("taking down: %s", error.strerror)
+            monitor.take_down()
         agent.close()
-        _await_children()
+    if violation is not None:
+        log.error("violation: %s", violation.code.value)
+    for error in monitor.failures:
+        log.error("taking down: %s", error.strerror)
+    _await_children()
+    return 1 if monitor.failures else status
 
 
 def _await_children() -> None:
@@ -236,10 +247,10 @@ def _await_children() -> None:
             log.warning("process %d was ended by signal %d", child, os.WTERMSIG(status))
 
 
-def _read_resolv_conf() -> str:
+def _text_of(path: str) -> str:
     try:
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            return file.read(65536)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(65536) + "\n"
     except OSError:
         return ""
 
@@ -252,6 +263,7 @@ def main() -> NoReturn:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.raiseExceptions = False  # a log line that cannot be written is lost; it must not cost more than itself
     logging.getLogger("pyroute2").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:

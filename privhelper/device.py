@@ -57,3 +57,6 @@ class Hosts(Protocol):
 
     def write(self, peers: Sequence[Peer]) -> HostsResult:
         """Make `peers` the only lines of ours in the file."""
+
+    def clear(self) -> None:
+        """Take our lines away, also while somebody else holds the file's lock."""

@@ -22,6 +22,7 @@ import re
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,8 +131,20 @@ class HostsFile:
         try:
             self._rewrite(peers)
         finally:
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
+            self._unlock()
         return HostsResult.WRITTEN
+
+    def clear(self) -> None:
+        """Take our lines away, also while somebody else holds the lock: a name that outlives its tunnel would send
+        traffic for it in clear, which is worse than a collision with another instance's write."""
+        if self._replaced():
+            return
+        with suppress(OSError):
+            self._lock()
+        try:
+            self._rewrite(())
+        finally:
+            self._unlock()
 
     def _rewrite(self, peers: Sequence[Peer]) -> None:
         old = self._read()
@@ -208,6 +221,9 @@ class HostsFile:
         while data:
             written = os.pwrite(self._fd, data, offset)
             data, offset = data[written:], offset + written
+
+    def _unlock(self) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
     def _lock(self) -> None:
         """Lock the open file description for writing; raises EAGAIN after LOCK_WITHIN."""

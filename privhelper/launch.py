@@ -1,13 +1,14 @@
 """The launcher: as root, make what needs root, start the agent with nothing, and become the helper.
 
     open the hosts file, make the directories, a TUN link and its UAPI listener
+    logpipe         fork, exec    helper's uid, no capability                 only for a terminal or file as output
     wireguard-go    fork, exec    helper's uid, CAP_NET_ADMIN, own session    0-2, 3 TUN, 4 UAPI listener
     agent           fork, exec    agent's uid, no capability, own session     0-2, 3 helper, 4 its configuration
     helper          exec, same pid, helper's uid, CAP_NET_ADMIN               0-2, 3 agent, 4 hosts file
 
 Each is exec'ed, so none has the launcher's memory. No launcher stays: the helper is the parent and the main pid.
-The agent's configuration, with the cluster key, travels in a memfd and nowhere else. Own sessions keep both network
-processes off the operator's terminal (TIOCSTI needs a controlling terminal).
+The agent's configuration, with the cluster key, travels in a memfd and nowhere else. Both network-facing processes
+have sessions of their own, so no controlling terminal, and no descriptor of the operator's terminal either.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 from privhelper.options import Pinned
-from privhelper.sandbox import NET_ADMIN, Identity, close_all_but, die_with_parent, gain_nothing
+from privhelper.sandbox import MAX_ID, NET_ADMIN, Identity, close_all_but, die_with_parent, gain_nothing
 from privhelper.userspace import DIRECTORY, socket_path
 
 PEER_FD: Final = 3
@@ -81,9 +82,10 @@ def launch(plan: Plan) -> NoReturn:
     _hand_over_state(plan.state_dir, plan.state_file, plan.agent)
     _hand_over_directory(plan.runtime_dir, plan.agent, 0o755, _is_ours_in_runtime_dir)
     hosts_fd = _open_hosts(plan.pinned)
-    _start_wireguard_go(plan.pinned.interface, plan.helper, plan.log_level)
+    output = _outlet(plan.helper)
+    _start_wireguard_go(plan.pinned.interface, plan.helper, plan.log_level, output)
     agents_end, helpers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _start_agent(plan, agents_end.fileno())
+    _start_agent(plan, agents_end.fileno(), output)
     agents_end.close()
     _become_helper(plan, helpers_end.fileno(), hosts_fd)
 
@@ -100,14 +102,16 @@ def resolve_users(text: str) -> tuple[Identity, Identity]:
     agent_id, helper_id = found
     assert agent_id is not None  # noqa: S101 - `missing` is empty
     assert helper_id is not None  # noqa: S101 - `missing` is empty
-    if 0 in (agent_id.uid, helper_id.uid) or agent_id.uid == helper_id.uid:
+    if 0 in (agent_id.uid, agent_id.gid, helper_id.uid, helper_id.gid) or agent_id.uid == helper_id.uid:
         raise LaunchError(f"--user {text}: agent and helper need two different users, neither of them root")
     return agent_id, helper_id
 
 
 def _identity(name: str) -> Identity | None:
     if name.isascii() and name.isdigit():
-        uid = int(name)
+        uid = int(name[:11])
+        if uid > MAX_ID:
+            raise LaunchError(f"--user: {name} is no user id; the highest is {MAX_ID}")
         try:
             return Identity(uid, pwd.getpwuid(uid).pw_gid)
         except KeyError:
@@ -160,26 +164,47 @@ def _check_port(port: int) -> None:
 
 
 def _hand_over_state(directory: str, file: str, agent: Identity) -> None:
-    """Make the state directory and give it and the state file to the agent."""
-    fd = _hand_over_directory(directory, agent, 0o700, _is_ours_in_state_dir)
+    """Make the state directory and give it and the state file to the agent.
+
+    The file changes hands only while its directory is still root's: once the agent owns the directory, an earlier run
+    of it may have put any root-owned file under that name (a hard link), and that stays root's.
+    """
+    fd = _open_directory(directory, agent, 0o700, _is_ours_in_state_dir)
+    name = os.path.basename(file)
     try:
-        state = os.open(os.path.basename(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
+        state = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
         raise LaunchError(f"state file {file} cannot be opened: {error.strerror}; move it aside") from None
-    if not stat.S_ISREG(os.fstat(state).st_mode) or os.fstat(state).st_nlink != 1:
-        raise LaunchError(f"state file {file} is no plain file of its own; move it aside")
-    os.fchown(state, agent.uid, agent.gid)
-    os.fchmod(state, 0o600)
-    os.close(state)
+    else:
+        _hand_over_file(state, file, agent, may_be_roots=os.fstat(fd).st_uid == 0)
+        os.close(state)
+    _give(fd, agent, 0o700)
 
 
-def _hand_over_directory(path: str, agent: Identity, mode: int, is_ours: Callable[[str], bool]) -> int:
-    """Make `path` if need be and give it to the agent; returns a descriptor of it.
+def _hand_over_file(fd: int, path: str, agent: Identity, *, may_be_roots: bool) -> None:
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+        raise LaunchError(f"state file {path} is no plain file of its own; move it aside")
+    if info.st_uid != agent.uid and not (may_be_roots and info.st_uid == 0):
+        raise LaunchError(
+            f"state file {path} belongs to uid {info.st_uid}; move it aside, or: chown {agent.uid} {path}"
+        )
+    os.fchown(fd, agent.uid, agent.gid)
+    os.fchmod(fd, 0o600)
 
-    A directory of root's changes hands only if all in it is ours by name: a mistyped `--state-dir /etc` must not
-    give away the system.
+
+def _hand_over_directory(path: str, agent: Identity, mode: int, is_ours: Callable[[str], bool]) -> None:
+    """Make `path` if need be and give it to the agent."""
+    _give(_open_directory(path, agent, mode, is_ours), agent, mode)
+
+
+def _open_directory(path: str, agent: Identity, mode: int, is_ours: Callable[[str], bool]) -> int:
+    """A descriptor of `path`, made if need be, once it may be given to the agent.
+
+    A directory of root's may only if all in it is ours by name: a mistyped `--state-dir /etc` must not give away the
+    system.
     """
     os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
     with suppress(FileExistsError):
@@ -194,9 +219,13 @@ def _hand_over_directory(path: str, agent: Identity, mode: int, is_ours: Callabl
             f"directory {path} belongs to uid {owner} and holds other things; "
             f"name another, or give it away: chown {agent.uid} {path}"
         )
-    os.fchown(fd, agent.uid, agent.gid)
-    os.fchmod(fd, mode)
     return fd
+
+
+def _give(directory_fd: int, agent: Identity, mode: int) -> None:
+    os.fchown(directory_fd, agent.uid, agent.gid)
+    os.fchmod(directory_fd, mode)
+    os.close(directory_fd)
 
 
 def _is_ours_in_state_dir(name: str) -> bool:
@@ -231,7 +260,27 @@ def _warn(text: str) -> None:
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
-def _start_wireguard_go(interface: str, helper: Identity, log_level: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the network-facing processes write."""
+
+    out: int
+    err: int
+
+
+def _outlet(helper: Identity) -> Output:
+    """Our own 1 and 2 if both are pipes or sockets; else pipes to a process that copies to them (see logpipe)."""
+    if all(stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) for mode in (os.fstat(1).st_mode, os.fstat(2).st_mode)):
+        return Output(1, 2)
+    (out_end, out), (err_end, err) = os.pipe(), os.pipe()
+    argv = [sys.executable, "-I", "-m", "privhelper.logpipe"]
+    _spawn(argv, _ENVIRONMENT, [_null(), _reopened(1), _reopened(2), out_end, err_end], helper.assume)
+    os.close(out_end)
+    os.close(err_end)
+    return Output(out, err)
+
+
+def _start_wireguard_go(interface: str, helper: Identity, log_level: str, output: Output) -> None:
     program = shutil.which("wireguard-go", path=_ENVIRONMENT["PATH"])
     if program is None:
         raise LaunchError(
@@ -256,8 +305,9 @@ def _start_wireguard_go(interface: str, helper: Identity, log_level: str) -> Non
         # It reports an error whenever its link is deleted, which is how it is told to end.
         "LOG_LEVEL": "error" if log_level in ("debug", "info") else "silent",
     }
-    # It logs to its standard output, and has no business with ours.
-    _spawn([program, "--foreground", interface], environment, [2, tun, listener], before_exec)
+    # It logs to its standard output.
+    fds = [_null(), output.err, output.err, tun, listener]
+    _spawn([program, "--foreground", interface], environment, fds, before_exec)
     os.close(tun)
     os.close(listener)
 
@@ -305,7 +355,7 @@ def _uapi_listener(interface: str, helper: Identity) -> int:
     return listener.detach()
 
 
-def _start_agent(plan: Plan, socket_fd: int) -> None:
+def _start_agent(plan: Plan, socket_fd: int, output: Output) -> None:
     config = os.memfd_create("wesher-agent", os.MFD_CLOEXEC)
     os.write(config, plan.agent_config)
     os.lseek(config, 0, os.SEEK_SET)
@@ -314,7 +364,8 @@ def _start_agent(plan: Plan, socket_fd: int) -> None:
         os.setsid()
         plan.agent.assume()
 
-    _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, [1, socket_fd, config], before_exec)
+    fds = [_null(), output.out, output.err, socket_fd, config]
+    _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, fds, before_exec)
     os.close(config)
 
 
@@ -326,7 +377,8 @@ def _become_helper(plan: Plan, socket_fd: int, hosts_fd: int | None) -> NoReturn
     if hosts_fd is not None:
         argv += ["--hosts-fd", str(EXTRA_FD)]
         extra = [hosts_fd]
-    _install([_null(), _null(), 2, socket_fd, *extra])
+    # A terminal that was stopped, or a reader that sleeps, must not stop the helper: it rather loses a log line.
+    _install([_null(), _null(), _reopened(2, os.O_NONBLOCK), socket_fd, *extra])
     plan.helper.assume([NET_ADMIN])
     os.execve(argv[0], argv, _ENVIRONMENT)  # noqa: S606 - an absolute path and a clean environment
 
@@ -334,17 +386,26 @@ def _become_helper(plan: Plan, socket_fd: int, hosts_fd: int | None) -> NoReturn
 def _spawn(
     argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int], before_exec: Callable[[], None]
 ) -> None:
-    """Fork and exec with 0 on /dev/null, 2 as ours, `fds` as 1 and from 3 up, and nothing else."""
+    """Fork and exec with `fds` as descriptors 0, 1, 2 … and nothing else."""
     if os.fork() != 0:
         return
     try:
-        _install([_null(), fds[0], 2, *fds[1:]])
+        _install(fds)
         before_exec()
         os.execve(argv[0], list(argv), dict(environment))  # noqa: S606 - an absolute path and a clean environment
     except BaseException as error:  # a forked child must never return into its parent's code
         os.write(2, f"wesher: error: {argv[0]} cannot be started: {error}\n".encode())
     finally:
         os._exit(1)
+
+
+def _reopened(fd: int, flags: int = 0) -> int:
+    """`fd` opened anew for appending, so that several writers of one file do not overwrite each other, and so that
+    `flags` are ours alone. What cannot be opened (a journal's socket) stays as it is."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC | flags)
+    except OSError:
+        return fd
 
 
 def _null() -> int:

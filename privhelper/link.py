@@ -74,7 +74,8 @@ class RtnlLink:
             self._do(self._rtnl.route, "del", **self._route(address), gone_is_good=True)
             self._routes.discard(address)
         for address in [address for address in wanted if address not in self._routes]:
-            self._do(self._rtnl.route, "replace", **self._route(address), proto=_RTPROT_STATIC)
+            # Never in place of a route that is there: that one is somebody else's, and would be lost for good.
+            self._do(self._rtnl.route, "add", **self._route(address), proto=_RTPROT_STATIC)
             self._routes.add(address)
 
     def surroundings(self) -> Surroundings:
@@ -82,15 +83,19 @@ class RtnlLink:
         with _kernel_words():
             links, addresses = list(self._rtnl.get_links()), list(self._rtnl.get_addr())
             routes = [route for table in _TABLES for route in self._rtnl.get_routes(table=table)]
-        ours = {self._index} | {link["index"] for link in links if link.get("IFLA_IFALIAS") == ALIAS}
-        networks = {
-            *(network for address in addresses if address["index"] not in ours for network in _address_nets(address)),
-            *(network for route in routes for network in _route_nets(route, ours)),
-            *(ip_network(resolver) for resolver in self._resolvers),
-        }
-        concerned = [network for network in networks if _at_least_as_specific(network, self._net)]
-        own = {_local(address) for address in addresses if address["index"] not in ours}
-        return Surroundings(tuple(sorted(concerned, key=str)), frozenset(own))
+        ours = {link["index"] for link in links if link.get("IFLA_IFALIAS") == ALIAS} - {self._index}
+        found: dict[bool, set[Network]] = {True: set(), False: set(map(ip_network, self._resolvers))}
+        for address in addresses:
+            if address["index"] != self._index:
+                found[address["index"] in ours].update(_address_nets(address))
+        for route in routes:
+            hops = _hops(route)
+            if hops != {self._index} and _is_respected(route, self._net):
+                found[bool(hops) and hops <= ours].update(_route_nets(route))
+        networks, others = ({n for n in found[key] if _at_least_as_specific(n, self._net)} for key in (False, True))
+        taken = {network.network_address for network in others if network.prefixlen == network.max_prefixlen}
+        own = {_local(address) for address in addresses if address["index"] != self._index}
+        return Surroundings(tuple(sorted(networks, key=str)), frozenset(taken), frozenset(own))
 
     def others(self) -> list[str]:
         """Names of other links with our alias: other instances that run on this host."""
@@ -165,13 +170,21 @@ def _address_nets(address: Mapping[str, Any]) -> list[Network]:
     return [ip_network(_local(address)), ip_network(there)]
 
 
-def _route_nets(route: Mapping[str, Any], ours: Collection[int]) -> list[Network]:
-    """A route's destination and gateways, unless it goes through a link of ours or nowhere."""
-    hops = route.get("RTA_MULTIPATH") or ()
-    links = {route.get("RTA_OIF"), *(hop.get("oif") for hop in hops)} - {None}
-    if route["type"] not in _CARRYING or (links and links <= set(ours)):
-        return []
-    gateways = [hop.get("RTA_GATEWAY") for hop in (route, *hops)]
+def _hops(route: Mapping[str, Any]) -> set[int]:
+    """The links a route goes through; none for one that goes nowhere."""
+    links = {route.get("RTA_OIF"), *(hop.get("oif") for hop in route.get("RTA_MULTIPATH") or ())}
+    return {link for link in links if link is not None}
+
+
+def _is_respected(route: Mapping[str, Any], overlay: Network) -> bool:
+    """A blackhole or unreachable route as wide as the overlay is how routers keep private networks in; a narrower
+    one means just these addresses."""
+    return route["type"] in _CARRYING or bool(route["dst_len"] > overlay.prefixlen)
+
+
+def _route_nets(route: Mapping[str, Any]) -> list[Network]:
+    """A route's destination and gateways."""
+    gateways = [hop.get("RTA_GATEWAY") for hop in (route, *(route.get("RTA_MULTIPATH") or ()))]
     destination = route.get("RTA_DST")
     nets = [ip_network(gateway) for gateway in gateways if gateway]
     return [ip_network(f"{destination}/{route['dst_len']}"), *nets] if destination else nets

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from privhelper.addressing import Address, derive, is_edge
 from privhelper.device import Device, Hosts, Link
 from privhelper.options import Pinned
-from privhelper.policy import HostsVerdict, PeerVerdict, Policy, Surroundings
+from privhelper.policy import HostsVerdict, PeerVerdict, Policy, covers
 from privhelper.protocol import (
     FIXED_ADDRESS,
     MAX_PART,
@@ -88,15 +88,12 @@ T = TypeVar("T")
 class Monitor:
     """One agent's requests against one device. Pure but for the three things it was given."""
 
-    def __init__(
-        self, pinned: Pinned, device: Device, link: Link, hosts: Hosts, *, public_key: bytes, surroundings: Surroundings
-    ) -> None:
+    def __init__(self, pinned: Pinned, device: Device, link: Link, hosts: Hosts, *, public_key: bytes) -> None:
         self._pinned = pinned
         self._device = device
         self._link = link
         self._hosts = hosts
         self._public_key = public_key
-        self._surroundings = surroundings
         self._phase = Phase.NEW
         self._sequence = 0
         self._own_address: Address | None = None
@@ -106,6 +103,8 @@ class Monitor:
         self._unsure: set[bytes] = set()
         self._named: list[Peer] = []
         self._reading: list[PeerStatus] = []
+        self.failures: list[OSError] = []
+        """What `take_down` could not do."""
 
     @property
     def ended(self) -> bool:
@@ -125,12 +124,12 @@ class Monitor:
         except OSError as error:
             return encode_reply(sequence, Failed(_OP_OF[type(request)], error.errno or 0))
 
-    def take_down(self) -> list[OSError]:
-        """Leave the host as it was: hosts lines, then peers and key, then the link. Returns what could not be done."""
+    def take_down(self) -> None:
+        """Leave the host as it was: hosts lines, then peers and key, then the link. `failures` has what failed."""
         self._phase = Phase.ENDED
         self._in_force.clear()
         steps: Sequence[Callable[[], object]] = (self._clear_hosts, self._device.destroy, self._link.delete)
-        return [error for error in map(_attempt, steps) if error is not None]
+        self.failures = [error for error in map(_attempt, steps) if error is not None]
 
     def _perform(self, request: Request) -> Reply:
         match request:
@@ -151,8 +150,8 @@ class Monitor:
                 statuses, more = _page(self._reading, part)
                 return StatusPart(statuses, more)
             case Bye():
-                errors = self.take_down()
-                return Failed(Op.BYE, errors[0].errno or 0) if errors else Farewell()
+                self.take_down()
+                return Failed(Op.BYE, self.failures[0].errno or 0) if self.failures else Farewell()
 
     def _hello(self) -> PinnedPolicy:
         self._phase = Phase.GREETED
@@ -174,16 +173,13 @@ class Monitor:
         if attempt == FIXED_ADDRESS:  # no `--address` is pinned yet, so an honest agent has nothing to refer to
             raise Violation(ViolationCode.ATTEMPT)
         address = derive(self._pinned.overlay_net, self._pinned.node_name.encode("ascii"), attempt)
-        if is_edge(self._pinned.overlay_net, address) or self._belongs_to_another_link(address):
+        if is_edge(self._pinned.overlay_net, address) or covers(self._link.surroundings().networks, address):
             return Failed(Op.SET_ADDR, EADDRNOTAVAIL)  # edge of the net, or a local network's
         self._link.assign(address)
         self._own_address = address
         if self._phase is Phase.GREETED:
             self._phase = Phase.ADDRESSED
         return OwnAddress(address)
-
-    def _belongs_to_another_link(self, address: Address) -> bool:
-        return any(address in network for network in self._surroundings.networks)
 
     def _set_peers(self, peers: Sequence[Peer], more: bool) -> Reply:
         self._staged.extend(peers)
@@ -209,7 +205,7 @@ class Monitor:
             own_key=self._public_key,
             max_peers=self._pinned.max_peers,
             etc_hosts=self._pinned.etc_hosts,
-            surroundings=self._surroundings,
+            surroundings=self._link.surroundings(),  # as of now: a network may have come since the last set
         )
 
     def _taken_names(self) -> frozenset[str] | None:
@@ -239,7 +235,8 @@ class Monitor:
 
     def _clear_hosts(self) -> None:
         self._named = []
-        self._write_hosts()
+        if self._pinned.etc_hosts:
+            self._hosts.clear()
 
 
 def _check_unique(peers: Sequence[Peer]) -> None:

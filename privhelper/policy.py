@@ -9,7 +9,7 @@ overlay address, always the pinned port.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -100,13 +100,15 @@ _LOW_ORDER: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What of this host's network concerns the overlay, links of our kind left out.
+    """What of this host's network concerns the overlay.
 
-    `networks` are routes, gateways, resolvers and addresses of other links, each at least as specific as the
-    overlay net; `addresses` are this host's own, whatever their net.
+    `networks` are routes, gateways, resolvers and addresses of other links that are not ours, each at least as
+    specific as the overlay net; `taken` are single addresses that other instances of us route or have; `addresses`
+    are this host's own, whatever their net.
     """
 
     networks: tuple[Network, ...] = ()
+    taken: frozenset[Address] = frozenset()
     addresses: frozenset[Address] = frozenset()
 
 
@@ -143,7 +145,7 @@ class Policy:
             return PeerVerdict.OWN_ADDRESS
         if not is_derived(self.overlay_net, peer.name.encode("ascii"), peer.overlay_addr):
             return PeerVerdict.NOT_DERIVED
-        if any(peer.overlay_addr in network for network in self.surroundings.networks):
+        if peer.overlay_addr in self.surroundings.taken or covers(self.surroundings.networks, peer.overlay_addr):
             return PeerVerdict.LOCAL_NETWORK
         if not is_foreign_unicast(peer.endpoint):
             return PeerVerdict.ENDPOINT_CLASS
@@ -185,13 +187,18 @@ class Policy:
         return verdicts
 
 
+def covers(networks: Iterable[Network], address: Address) -> bool:
+    """Whether `address` lies in one of `networks`."""
+    return any(address in network for network in networks)
+
+
 def is_foreign_unicast(address: Address) -> bool:
     """Whether a packet to `address` leaves this host for one other host, as far as its bits tell."""
     if address.version == 6 and address.ipv4_mapped is not None:
         return False
     if address.is_loopback or address.is_multicast or address.is_link_local or address.is_unspecified:
         return False
-    return not any(address in network for network in _NOT_HOSTS)
+    return not covers(_NOT_HOSTS, address)
 
 
 _NOT_HOSTS: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/8"), IPv4Network("240.0.0.0/4"), IPv6Network("::/96"))

@@ -14,6 +14,7 @@ which nothing of its parent is left. What fails here is fatal; no process runs w
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -26,6 +27,10 @@ import prctl
 NET_ADMIN: Final = 12
 """CAP_NET_ADMIN."""
 
+MAX_ID: Final = 0xFFFFFFFE
+"""The highest uid and gid; the next number means "leave it as it is" to setresuid(2)."""
+
+_MOST_DESCRIPTORS: Final = 0x7FFFFFFF
 _SETUID: Final = 7
 _SETPCAP: Final = 8
 
@@ -55,6 +60,8 @@ class Identity:
         Call as root between fork and exec, single-threaded. The bounding set is emptied too: whatever is exec'ed
         later gains nothing from a file's capabilities.
         """
+        if not (0 < self.uid <= MAX_ID and 0 < self.gid <= MAX_ID):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         _set_capabilities({*capabilities, _SETPCAP, _SETUID}, inheritable=capabilities)
@@ -88,8 +95,8 @@ def die_with_parent() -> None:
 
 
 def close_all_but(keep: int) -> None:
-    """Close every descriptor from `keep` up."""
-    os.closerange(keep, os.sysconf("SC_OPEN_MAX"))
+    """Close every descriptor from `keep` up, also those above a limit that was lowered after they were opened."""
+    os.closerange(keep, _MOST_DESCRIPTORS)
 
 
 def _set_capabilities(held: Collection[int], *, inheritable: Collection[int]) -> None:

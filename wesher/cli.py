@@ -22,7 +22,7 @@ from privhelper.options import NODE_NAME, Option, pin
 from wesher.config import NOT_YET, OPTIONS, AgentConfig, parse_cluster_key
 from wesher.control_client import NotRunning, Unusable, get
 from wesher.runtime.bind_addr import BindAddress, NoAddress, choose, default_interface, interface_addresses
-from wesher.show import status_lines
+from wesher.show import harmless, status_lines
 from wesher.wire.dissect import dissect_line
 from wesher.wire.keyring import Keyring
 
@@ -136,6 +136,7 @@ def _plan(values: Mapping[str, Any]) -> Plan:
         state_file=state_file,
         runtime_dir=values["runtime-dir"],
         log_level=values["log-level"],
+        show_key=sys.stdout.isatty(),
     )
     return Plan(
         pinned=pinned,
@@ -283,7 +284,7 @@ def key() -> None:
 def key_show(as_json: bool, runtime_dir: str, interface: str) -> None:
     """Print the cluster key (for root and the daemon's group)."""
     answer = _ask("/key", runtime_dir, interface)
-    click.echo(json.dumps(answer) if as_json else answer["cluster_key"])
+    click.echo(json.dumps(answer) if as_json else harmless(answer["cluster_key"]))
 
 
 @cli.command()

@@ -43,6 +43,8 @@ class AgentConfig:
     state_file: str
     runtime_dir: str
     log_level: str
+    show_key: bool
+    """Whether a key that is generated may be printed: the operator's terminal is not the agent's to look at."""
 
     def to_json(self) -> bytes:
         """For the inherited descriptor; `from_json` is its inverse."""

@@ -29,7 +29,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def get(socket_path: str, path: str) -> Any:
+def get(socket_path: str, path: str) -> dict[str, Any]:
     """The answer to GET `path`. Raises NotRunning, Unusable."""
     connection = _UnixConnection(socket_path)
     try:
@@ -44,6 +44,6 @@ def get(socket_path: str, path: str) -> Any:
         raise Unusable(f"{socket_path} gives no sensible answer: {error}") from None
     finally:
         connection.close()
-    if response.status != 200:
-        raise Unusable(f"{socket_path} answers {response.status}: {answer.get('error', '')}")
+    if response.status != 200 or not isinstance(answer, dict):
+        raise Unusable(f"{socket_path} answers {response.status} and not what was asked for")
     return answer

@@ -11,6 +11,15 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     """`wesher status`: this node, the cluster, a table of the others, and who is refused."""
+    return map(harmless, _status_lines(status))
+
+
+def harmless(text: str) -> str:
+    """`text` without anything a terminal could obey: the answer may come from an agent that is no longer itself."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     node, cluster = status["node"], status["cluster"]
     yield (
         f"{_plain(node['name'])}  {node['overlay_addr']} on {node['interface']} ({node['backend']}, "

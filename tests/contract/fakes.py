@@ -101,6 +101,8 @@ class FakeLink:
     kernel: Kernel = field(default_factory=Kernel)
     address: Address | None = None
     routes: set[Address] = field(default_factory=set)
+    around: Surroundings = field(default_factory=Surroundings)
+    """What other links have; a test may change it between requests."""
     exists: bool = True
 
     def assign(self, address: Address) -> None:
@@ -119,8 +121,8 @@ class FakeLink:
             self.routes.add(address)
 
     def surroundings(self) -> Surroundings:
-        """A host without any other link."""
-        return Surroundings()
+        """What it was told."""
+        return self.around
 
     def delete(self) -> None:
         """Gone, and with it what it had."""
@@ -153,3 +155,7 @@ class FakeHosts:
             return HostsResult.REPLACED
         self.lines = tuple(peers)
         return HostsResult.WRITTEN
+
+    def clear(self) -> None:
+        """No line is left."""
+        self.write(())

@@ -219,8 +219,8 @@ def surroundings(netlink: Any, index: int, net: Network, *resolvers: str) -> Sur
 def test_a_bare_host_has_no_networks_that_concern_the_overlay(netlink: Any, index: int) -> None:
     """Only its loopback addresses, as addresses."""
     own = frozenset((ip_address("127.0.0.1"), ip_address("::1")))
-    assert Surroundings((), own) == surroundings(netlink, index, NET)
-    assert Surroundings((), own) == surroundings(netlink, index, NET6)
+    assert Surroundings(addresses=own) == surroundings(netlink, index, NET)
+    assert Surroundings(addresses=own) == surroundings(netlink, index, NET6)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_bare_host_has_no_networks_that_concern_the_overlay(netlink: Any, inde
             ["10.7.0.0/16", "10.9.0.1/32", "10.9.0.2/32"],
             [],
         ),
-        (NET, ["route add blackhole 10.7.0.0/16"], [], ["10.7.0.0/16"]),
+        (NET, ["route add blackhole 10.7.0.0/16", "route add unreachable 10.0.0.0/8"], ["10.7.0.0/16"], ["10.0.0.0/8"]),
         (NET, ["route add 10.7.0.0/16 dev lan table 100"], [], ["10.7.0.0/16"]),
         (NET6, ["address add fd05::1/64 dev lan nodad"], ["fd05::/64", "fd05::1/128"], ["fe80::/64"]),
         (NET6, ["route add fd07::/32 dev lan"], ["fd07::/32"], []),
@@ -299,7 +299,7 @@ def test_resolvers_within_the_overlay_are_found(netlink: Any, index: int) -> Non
     assert (ip_network("fd00::53/128"),) == surroundings(netlink, index, NET6, "fd00::53", "10.0.0.53").networks
 
 
-def test_links_with_our_alias_are_left_out(netlink: Any, index: int, machine: Machine) -> None:
+def test_of_links_with_our_alias_only_single_addresses_count(netlink: Any, index: int, machine: Machine) -> None:
     """Another instance's overlay may be the same net; its link's name is known."""
     machine.ip(
         "link add wgother type bridge",
@@ -309,11 +309,24 @@ def test_links_with_our_alias_are_left_out(netlink: Any, index: int, machine: Ma
         "route add 10.1.1.3 nexthop dev wgother nexthop dev wgother",
     )
     link = RtnlLink(netlink, index, NET)
-    assert () == link.surroundings().networks
+    found = link.surroundings()
+    assert () == found.networks
+    assert {ip_address(f"10.1.1.{n}") for n in (1, 2, 3)} == found.taken
     assert ["wgother"] == link.others()
     machine.ip("link set wgother alias wesher2")
     assert {"10.1.1.1/32", "10.1.1.2/32", "10.1.1.3/32"} <= {str(n) for n in link.surroundings().networks}
     assert [] == link.others()
+
+
+def test_a_route_that_is_there_is_never_replaced(link: RtnlLink, netlink: Any, index: int, machine: Machine) -> None:
+    """The operator's route stays, and the address it covers is found the next time one looks."""
+    machine.ip(*LAN, "route add blackhole 10.66.66.66", "route add 10.66.66.67 dev lan")
+    before = ip("route", "show", "10.66.66.66/31")
+    for address in ("10.66.66.66", "10.66.66.67"):
+        with pytest.raises(FileExistsError):
+            link.route([ip_address(address)])
+    assert before == ip("route", "show", "10.66.66.66/31")
+    assert {"10.66.66.66/32", "10.66.66.67/32"} <= {str(n) for n in surroundings(netlink, index, NET).networks}
 
 
 def test_our_own_link_is_left_out(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:

@@ -3,9 +3,11 @@
 import json
 import signal
 from collections.abc import Callable
+from ipaddress import ip_network
 
 import pytest
 
+from privhelper.addressing import derive
 from tests.e2e.mesh import (
     CLUSTER_KEY_TEXT,
     INTERFACE,
@@ -192,6 +194,41 @@ def test_a_node_with_another_key_gets_in_nowhere(lab: Lab) -> None:
 
     assert 1 == status(stranger)["cluster"]["size"]
     assert {second.name} == set(managed_names(first))
+
+
+def test_a_lock_on_the_hosts_file_does_not_make_our_lines_outlive_us(make_lab: Callable[[int], Lab]) -> None:
+    """Any local user may hold one; a name without its tunnel would send traffic in clear."""
+    lab = make_lab(2)
+    node = lab.nodes[0]
+    before = node.hosts()
+    daemon = start_mesh(lab.nodes)[0]
+    lock = "f = open('/etc/hosts'); fcntl.lockf(f, fcntl.LOCK_SH); print('ok', flush=True); signal.pause()"
+    user = ("setpriv", "--reuid=61003", "--regid=61003", "--clear-groups")
+    holder = node.start_program(*user, "/usr/bin/python3", "-c", f"import fcntl, signal; {lock}")
+    until(lambda: "ok" in holder.stdout_text(), 5, "the lock is held")
+
+    daemon.signal(signal.SIGTERM)
+
+    assert daemon.wait(15) == 0
+    assert before == node.hosts()
+
+
+def test_a_route_that_another_gave_keeps_its_address_from_becoming_a_peer(make_lab: Callable[[int], Lab]) -> None:
+    """The operator's route to what is a peer's address elsewhere stays; that peer is refused and named."""
+    first, second = make_lab(2).nodes
+    address = str(derive(ip_network("10.0.0.0/8"), second.name.encode(), 0))
+    start(first)
+    until(lambda: status(first), 5, "up")
+    first.run("ip", "route", "add", f"{address}/32", "dev", "eth0")
+    before = first.run("ip", "route").stdout
+
+    start(second, "--join", first.address)
+    until(lambda: status(first)["refused"], 10, "the peer is refused")
+
+    refused = {entry["name"]: entry["peer_reason"] for entry in status(first)["refused"]}
+    assert refused == {second.name: "overlay address belongs to a local network of this host"}
+    assert before == first.run("ip", "route").stdout
+    assert not managed_names(first)
 
 
 def test_a_replaced_hosts_file_is_left_alone(make_lab: Callable[[int], Lab]) -> None:

@@ -22,6 +22,7 @@ from tests.e2e.mesh import (
     status,
 )
 from tests.lab import Daemon, Lab, Node, until
+from tests.lab.lab import wesher_command
 
 pytestmark = pytest.mark.root
 
@@ -29,10 +30,11 @@ NET_ADMIN = 1 << 12
 CLEAN_ENVIRONMENT = {"PATH", "LANG"}
 
 # What each process holds when idle, by kind; ARCHITECTURE.md says what each is for.
+LOGPIPE_DESCRIPTORS = Counter({"/dev/null": 1, "output": 2, "pipe": 2, "epoll": 1})
 HELPER_DESCRIPTORS = Counter(
     {"/dev/null": 2, "output": 1, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 1, "epoll": 1}
 )
-AGENT_DESCRIPTORS = Counter({"/dev/null": 1, "output": 2, "seqpacket": 1, "unix": 3, "udp": 1, "tcp": 1, "epoll": 1})
+AGENT_DESCRIPTORS = Counter({"/dev/null": 1, "pipe": 2, "seqpacket": 1, "unix": 3, "udp": 1, "tcp": 1, "epoll": 1})
 
 
 def proc_status(pid: int) -> dict[str, str]:
@@ -67,16 +69,27 @@ def descriptors(pid: int) -> Counter[str]:
         target = os.readlink(entry.path)
         if match := re.fullmatch(r"socket:\[(\d+)\]", target):
             found[kinds.get(match[1], "socket of no known kind")] += 1
-        elif target.startswith("/memfd:std"):
-            found["output"] += 1
+        elif target.startswith(("/memfd:std", "pipe:")):
+            found["output" if target.startswith("/memfd") else "pipe"] += 1
         else:
             found["epoll" if target == "anon_inode:[eventpoll]" else target] += 1
     return found
 
 
+def holds_a_terminal(pid: int) -> bool:
+    """Whether one of the process's descriptors is a terminal."""
+    return any(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/dev/pts/") for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
 def all_of(daemon: Daemon) -> dict[str, int]:
-    """The three processes."""
-    return {"helper": daemon.pid, "agent": daemon.agent_pid, "wireguard-go": daemon.wireguard_pid}
+    """The processes of one daemon."""
+    (logpipe,) = (pid for pid, argv in daemon.children().items() if "privhelper.logpipe" in argv)
+    return {
+        "helper": daemon.pid,
+        "agent": daemon.agent_pid,
+        "wireguard-go": daemon.wireguard_pid,
+        "logpipe": logpipe,
+    }
 
 
 def is_gone(pid: int) -> bool:
@@ -127,14 +140,15 @@ def test_each_process_has_its_own_uid_and_only_its_capabilities(pair: tuple[Node
     _, daemon = pair
     found = all_of(daemon)
 
-    for name, uid in (("agent", AGENT_UID), ("helper", HELPER_UID), ("wireguard-go", HELPER_UID)):
+    owners = {"agent": AGENT_UID, "helper": HELPER_UID, "wireguard-go": HELPER_UID, "logpipe": HELPER_UID}
+    for name, uid in owners.items():
         fields = proc_status(found[name])
         assert [str(uid)] * 4 == fields["Uid"].split()
         assert [str(uid)] * 4 == fields["Gid"].split()
         assert fields["Groups"] == ""
         assert fields["NoNewPrivs"] == "1"
     nothing = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0}
-    assert nothing == capabilities(found["agent"])
+    assert nothing == capabilities(found["agent"]) == capabilities(found["logpipe"])
     assert nothing | {"CapPrm": NET_ADMIN, "CapEff": NET_ADMIN} == capabilities(found["helper"])
     # Not ours to confine further after its exec: what it was given stays inheritable and ambient in it.
     assert dict.fromkeys(nothing, NET_ADMIN) | {"CapBnd": 0} == capabilities(found["wireguard-go"])
@@ -144,6 +158,7 @@ def test_no_process_has_a_descriptor_beyond_the_listed_ones(pair: tuple[Node, Da
     """Also none that leaked from the shell, the launcher or each other."""
     _, daemon = pair
 
+    assert LOGPIPE_DESCRIPTORS == descriptors(all_of(daemon)["logpipe"])
     until(lambda: HELPER_DESCRIPTORS == descriptors(daemon.pid), 5, "the helper's descriptors")
     until(lambda: AGENT_DESCRIPTORS == descriptors(daemon.agent_pid), 5, "the agent's, when no exchange is under way")
 
@@ -152,8 +167,8 @@ def test_environments_are_clean(pair: tuple[Node, Daemon]) -> None:
     """Nothing of the operator's environment reaches any of the processes."""
     _, daemon = pair
 
-    for pid in (daemon.pid, daemon.agent_pid):
-        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    for name in ("helper", "agent", "logpipe"):
+        entries = Path(f"/proc/{all_of(daemon)[name]}/environ").read_bytes().split(b"\0")
         assert {entry.partition(b"=")[0].decode() for entry in entries if entry} == CLEAN_ENVIRONMENT
 
 
@@ -162,7 +177,7 @@ def test_nobody_but_root_can_look_into_agent_or_helper(pair: tuple[Node, Daemon]
     node, daemon = pair
     found = all_of(daemon)
 
-    for name in ("agent", "helper"):
+    for name in ("agent", "helper", "logpipe"):
         assert os.stat(f"/proc/{found[name]}/mem").st_uid == 0
         inner = proc_status(found[name])["NSpid"].split()[-1]
         for uid in (AGENT_UID, HELPER_UID):
@@ -174,8 +189,9 @@ def test_the_agent_has_no_terminal_to_type_into(pair: tuple[Node, Daemon]) -> No
     """Its own session: TIOCSTI would otherwise let it type into the operator's shell."""
     _, daemon = pair
 
-    sessions = {name: os.getsid(pid) for name, pid in all_of(daemon).items()}
-    assert len(set(sessions.values())) == 3
+    found = all_of(daemon)
+    assert os.getsid(found["agent"]) == found["agent"]
+    assert os.getsid(found["wireguard-go"]) == found["wireguard-go"]
 
 
 def test_the_private_key_is_nowhere_but_in_the_helper_and_wireguard(pair: tuple[Node, Daemon]) -> None:
@@ -218,7 +234,7 @@ def test_the_cluster_key_is_in_no_argument_list_environment_or_other_process(
         for what in ("environ", "cmdline"):
             content = Path(f"/proc/{pid}/{what}").read_bytes()
             assert not any(form in content for form in forms_of(CLUSTER_KEY))
-    for name in ("helper", "wireguard-go"):
+    for name in ("helper", "wireguard-go", "logpipe"):
         pid = all_of(daemon)[name]
         assert not any(form in region for region in writable_memory(pid) for form in forms_of(CLUSTER_KEY)), name
     given = {str(node.inside.root / "run/cluster.key")} if way == "file" else set()
@@ -305,3 +321,34 @@ def test_status_is_for_root_and_the_agents_group(pair: tuple[Node, Daemon]) -> N
 
     assert not may_write("--clear-groups")
     assert may_write(f"--groups={AGENT_UID}")
+
+
+def test_on_a_terminal_neither_agent_nor_wireguard_holds_it(make_lab: Callable[[int], Lab]) -> None:
+    """Whoever holds a terminal can switch its echo off and read what the operator types; the new key is shown there."""
+    node = make_lab(1).nodes[0]
+    command = f"{wesher_command()} --user {AGENT_UID}:{HELPER_UID}"
+    terminal = node.start_program("script", "--quiet", "--return", "--command", command, "/dev/null")
+
+    until(lambda: "new cluster key generated: " in terminal.stdout_text(), 10, "the key is on the terminal")
+
+    until(lambda: status(node), 10, "up")
+    key = node.wesher("key", "show").stdout.strip()
+    assert f"new cluster key generated: {key}" in terminal.stdout_text()
+    (helper,) = (pid for pid, argv in terminal.children().items() if "privhelper" in argv)
+    holders = {" ".join(argv[:4]) for pid, argv in terminal.children().items() if holds_a_terminal(pid)}
+    assert not any("wesher.runtime.agent" in argv or "wireguard-go" in argv for argv in holders)
+    assert any("privhelper.logpipe" in argv for argv in holders)  # what is looked for can be found
+    os.kill(helper, signal.SIGINT)
+    assert terminal.wait(10) == 0
+
+
+def test_escape_sequences_of_a_hostile_agent_do_not_reach_the_output(make_lab: Callable[[int], Lab]) -> None:
+    """Whatever the agent writes is spelled out by the process between."""
+    node = make_lab(1).nodes[0]
+    daemon = start(node)
+    until(lambda: status(node), 10, "up")
+
+    with open(f"/proc/{daemon.agent_pid}/fd/2", "wb", buffering=0) as agents_stderr:
+        agents_stderr.write(b"\x1b]0;owned\x07 and \xc3\xa9\n")
+
+    until(lambda: "\\x1b]0;owned\\x07 and \\xc3\\xa9\n" in daemon.stderr_text(), 5, "it is spelled out")

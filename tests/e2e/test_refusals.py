@@ -60,6 +60,14 @@ def test_those_commands_suffice(node: Node) -> None:
     until(lambda: status(node), 10, "up under the default users")
 
 
+@pytest.mark.parametrize("number", ["4294967295", "4294967296", "99999999999999999999"])
+def test_a_number_that_is_no_user_id_is_refused(node: Node, number: str) -> None:
+    """4294967295 would mean "stay who you are", and that is root."""
+    code, line = refusal(node, "--user", f"{number}:61002")
+
+    assert (code, line) == (1, f"--user: {number} is no user id; the highest is 4294967294")
+
+
 @pytest.mark.parametrize("users", ["root:61002", "61001:0", "61001:61001"])
 def test_the_two_users_differ_and_neither_is_root(node: Node, users: str) -> None:
     """Otherwise the line between the processes would be drawn on water."""
@@ -144,6 +152,31 @@ def test_a_directory_with_other_things_in_it_is_not_given_away(node: Node) -> No
     assert code == 1
     assert line.startswith("directory /etc belongs to uid 0 and holds other things")
     assert (node.inside.root / "etc").stat().st_uid == owner
+
+
+def test_a_file_of_roots_in_the_agents_directory_stays_roots(node: Node) -> None:
+    """An earlier run of the agent, no longer itself, may have linked it there."""
+    node.run("mkdir", "-m", "700", "/var/lib/wesher")
+    node.run("chown", "61001:61001", "/var/lib/wesher")
+    node.write("/var/lib/wesher/wgoverlay.json", b"{}")
+
+    code, line = refusal(node, "--user", USERS)
+
+    assert code == 1
+    assert line.startswith("state file /var/lib/wesher/wgoverlay.json belongs to uid 0; move it aside")
+    assert (node.inside.root / "var/lib/wesher/wgoverlay.json").stat().st_uid == 0
+
+
+def test_the_state_of_a_wesher_that_ran_as_root_is_taken_over(node: Node) -> None:
+    """Directory and file change hands, and the key is kept."""
+    node.run("mkdir", "-m", "700", "/var/lib/wesher")
+    node.write("/var/lib/wesher/wgoverlay.json", f'{{"ClusterKey": "{CLUSTER_KEY_TEXT}", "Nodes": null}}'.encode())
+
+    node.start("--user", USERS)
+    until(lambda: status(node), 10, "up")
+
+    assert node.wesher("key", "show").stdout.strip() == CLUSTER_KEY_TEXT
+    assert (node.inside.root / "var/lib/wesher/wgoverlay.json").stat().st_uid == 61001
 
 
 def test_an_overlay_net_that_a_local_network_covers_is_refused(node: Node) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from wesher.mesh.node_meta import Claim
 from wesher.mesh.saved_state import SavedState
+from wesher.swim.members import highest_sane
 
 
 def own_claim(saved: SavedState, node_name: str, seconds_since_2020: int) -> Claim:
@@ -19,6 +20,11 @@ def own_claim(saved: SavedState, node_name: str, seconds_since_2020: int) -> Cla
 
 
 def first_incarnation(saved: SavedState, node_name: str, seconds_since_2020: int) -> int:
-    """Where incarnations begin: above all that this name ever used, also on the other side of a clock step."""
+    """Where incarnations begin: above all that this name ever used, also on the other side of a clock step.
+
+    A saved one that no clock explains was forced upon us by a member; others would ignore what comes after it.
+    """
     own = saved.own_for(node_name)
-    return max(seconds_since_2020, own.incarnation + 1 if own is not None else 1)
+    if own is None or own.incarnation > highest_sane(seconds_since_2020):
+        return max(seconds_since_2020, 1)
+    return max(seconds_since_2020, own.incarnation + 1)

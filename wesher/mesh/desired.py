@@ -56,7 +56,7 @@ def desired(members: Iterable[Member], policy: Policy, in_force: Mapping[str, Pe
 
 
 def _candidate(member: Member, policy: Policy) -> Peer | Refusal:
-    if not _is_printable(member.name):
+    if not is_printable(member.name):
         return Refusal(member.name, f"name is not 1 to {MAX_NAME} printable ASCII characters")
     try:
         meta = _decoded(member.meta)
@@ -67,7 +67,8 @@ def _candidate(member: Member, policy: Policy) -> Peer | Refusal:
     return peer if verdict is PeerVerdict.ACCEPTED else Refusal(member.name, PEER_REASONS[verdict])
 
 
-def _is_printable(name: str) -> bool:
+def is_printable(name: str) -> bool:
+    """Whether the helper's protocol takes `name`."""
     return 0 < len(name) <= MAX_NAME and all("!" <= character <= "~" for character in name)
 
 

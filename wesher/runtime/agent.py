@@ -33,6 +33,7 @@ from privhelper.protocol import Bye, Event, Failed, Hello, OwnAddress, PinnedPol
 from privhelper.sandbox import confine
 from wesher.config import CLUSTER_KEY_SIZE, AgentConfig, Contact
 from wesher.mesh.addresses import first_incarnation, own_claim
+from wesher.mesh.desired import is_printable
 from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta, encode
 from wesher.mesh.rejoin import Backoff
 from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, StateError
@@ -132,7 +133,7 @@ def _load_state(config: AgentConfig, file: StateFile) -> SavedState:
     key = config.cluster_key or saved.cluster_key
     if key is None:
         key = secrets.token_bytes(CLUSTER_KEY_SIZE)
-        if sys.stdout.isatty():
+        if config.show_key:
             print(f"new cluster key generated: {base64.b64encode(key).decode('ascii')}", flush=True)
     state = replace(saved, cluster_key=key)
     try:
@@ -345,6 +346,8 @@ class Agent:
             case Suspected(member):
                 log.info("member %s does not answer", ascii(member.name))
             case Conflict(member, claimant) if member.name not in self._conflicts:
+                if len(self._conflicts) >= self._node.config.max_members:
+                    self._conflicts.clear()
                 self._conflicts.add(member.name)  # said once a name: a claimant repeats itself for ever
                 log.warning("name %s of %s is claimed by %s too", ascii(member.name), member.endpoint, claimant)
             case Exchanged() if self._joining is not None:
@@ -371,7 +374,9 @@ class Agent:
 
     def _state(self) -> SavedState:
         me = self._node.me
+        # A name that cannot be a peer's gets no place: a flood of long ones would outgrow what can be read again.
         known = [m for m in self._node.members() if m.name != me.name and m.state is not NodeState.LEFT]
+        known = [m for m in known if is_printable(m.name)]
         nodes = tuple(SavedNode(m.name, str(m.endpoint.ip), m.meta or None) for m in known)
         claim = self._standing.claim
         return SavedState(

@@ -34,6 +34,9 @@ from wesher.wire.limits import MAX_DATAGRAM
 _DRAIN: Final = 256
 """Datagrams read in one go; then the loop gets its turn."""
 
+_LINGER: Final = 10.0
+"""Seconds a closed stream has to send what is buffered."""
+
 _RECEIVE_BUFFER: Final = 2 * 1024 * 1024
 """SO_RCVBUF as memberlist asks for; the kernel gives what it allows."""
 
@@ -181,6 +184,8 @@ class Gossip:
                 transport = self._streams.pop(stream, None)
                 if transport is not None:
                     transport.close()
+                    # What is still unsent goes out, but not for ever: who does not read must not fill our memory.
+                    self._loop.call_later(_LINGER, transport.abort)
                 elif stream in self._dials:  # the kernel would try for two minutes, one descriptor each
                     self._dials[stream].cancel()
 

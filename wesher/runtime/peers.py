@@ -90,8 +90,9 @@ class Peers:
         )
 
     def _report(self, refused: tuple[Refusal, ...]) -> None:
+        known = set(self.refused)
         for refusal in refused:
-            if refusal not in self.refused and not refusal.is_passing:
+            if refusal not in known and not refusal.is_passing:
                 log.warning(
                     "member %s: %s",
                     ascii(refusal.name),

@@ -37,6 +37,10 @@ class BroadcastQueue:
         self._number += 1
         self._items[about] = _Item(about, data, self._number)
 
+    def drop(self, about: str) -> None:
+        """Forget news about a member that is forgotten itself: with nobody to tell, it would stay for ever."""
+        self._items.pop(about, None)
+
     def take(self, budget: int, limit: int) -> list[bytes]:
         """Messages for one packet to one peer, in `budget` bytes with 2 per part; each is told `limit` times."""
         taken = []

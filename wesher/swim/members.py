@@ -8,7 +8,9 @@ The rules are memberlist's (protocol 5.2 to 5.4), as a table; `i` is the incarna
     dead(i)      ignore    i >= j     i >= j                  ignore        i >= j: refute, unless leaving
 
 An alive from another address than the known one is a conflict, whatever its incarnation, unless the known one left.
-An incarnation too far ahead of both ours and the clock is ignored: it could never be refuted for good.
+An incarnation ahead of the clock is ignored, unless it is the next one after that known: else a handful of messages
+could drive a member's incarnation to the end of its 32 bits, where it can refute no more. A clock that stands before
+this program was written knows nothing; then half of the range is let through.
 """
 
 from __future__ import annotations
@@ -23,11 +25,19 @@ from wesher.wire.messages import Alive, Dead, NodeState, Suspect
 if TYPE_CHECKING:
     from random import Random
 
-INCARNATION_HEADROOM: Final = 1 << 20
-"""How far an incarnation may run ahead of the one known, if the clock does not explain it."""
-
 CLOCK_HEADROOM: Final = 86_400
 """Seconds by which another node's clock may run ahead: incarnations begin as seconds since 2020."""
+
+CLOCK_IS_SET: Final = 189_000_000
+"""Seconds since 2020 in December 2025: a clock that shows less has not been set since power-on."""
+
+HIGHEST: Final = 1 << 31
+"""No incarnation above this counts; the clock gets there in 2088."""
+
+
+def highest_sane(seconds_since_2020: int) -> int:
+    """The highest incarnation that a node could have by its clock alone."""
+    return seconds_since_2020 + CLOCK_HEADROOM if seconds_since_2020 >= CLOCK_IS_SET else HIGHEST
 
 
 class Ruling(Enum):
@@ -75,8 +85,8 @@ def rule_dead(held: Member | None, news: Dead, *, is_self: bool, leaving: bool, 
 
 
 def _absurd(incarnation: int, held: Member | None, seconds_since_2020: int) -> bool:
-    known = held.incarnation if held is not None else 0
-    return incarnation > max(known + INCARNATION_HEADROOM, seconds_since_2020 + CLOCK_HEADROOM)
+    next_known = held.incarnation + 1 if held is not None else 0
+    return incarnation > min(HIGHEST, max(next_known, highest_sane(seconds_since_2020)))
 
 
 class Members:

@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 MAX_STREAMS: Final = 128
 """Streams at once, accepted and dialled each (memberlist serves 127 push/pulls)."""
 
+MAX_ASKED: Final = 4
+"""Pings answered of one packet: each costs a packet and a look through the news, and nobody sends more than one."""
+
 MIN_STREAM: Final = 64 * 1024
 ENTRY: Final = 1024
 """Bytes of a stream we read: so many, and so many a member. An entry with the longest metadata and name takes 900."""
@@ -202,8 +205,13 @@ class Node:
             self.counters[error.code] += 1
             return
         self.counters.update(error.code for error in packet.damage)
+        asked = 0
         for message in packet.messages:
-            self._receive(message, source, now)
+            asked += isinstance(message, (Ping, IndirectPing))
+            if asked <= MAX_ASKED or not isinstance(message, (Ping, IndirectPing)):
+                self._receive(message, source, now)
+            else:
+                self.counters["too many pings"] += 1
 
     def receive_stream(self, event: StreamInput, now: float) -> None:
         """Something about a stream: of ours, or newly accepted."""
@@ -396,6 +404,7 @@ class Node:
         if wrapped:
             for forgotten in self._members.reap(now - self.config.gossip_to_the_dead):
                 self.round_trips.pop(forgotten.name, None)
+                self._broadcasts.drop(forgotten.name)
         if member is None:
             return
         deadline = now + self._awareness.scale(self.config.probe_interval)
@@ -600,7 +609,9 @@ class Node:
                     self._take_dead(message, now)
 
     def _send_stream(self, stream: int, message: StreamMessage) -> None:
-        self._actions.append(SendStream(stream, seal_stream(encode(message), self.keyring, self._nonce())))
+        # Never compressed: it is optional, and in Python a full exchange would take ten times as long to make.
+        data = seal_stream(encode(message), self.keyring, self._nonce(), compress=False)
+        self._actions.append(SendStream(stream, data))
 
     def _finish(self, stream: int, failure: str) -> None:
         exchange = self._exchanges.pop(stream)

@@ -228,6 +228,7 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         state_file="/var/lib/wesher/wgoverlay.json",
         runtime_dir="/run/wesher",
         log_level="warn",
+        show_key=False,
     )
 
 
@@ -446,6 +447,14 @@ def test_a_captured_line_is_decoded(run, tmp_path):
 
 
 # --- status
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_new_key_is_shown_on_a_terminal_only(run, plans, monkeypatch, terminal):
+    """Whether there is one is decided here: the agent does not look at the operator's terminal."""
+    monkeypatch.setattr(cli.sys.stdout, "isatty", lambda: terminal, raising=False)
+    run(*USERS)
+    assert planned(plans)[1].show_key is terminal
 
 
 def test_status_prints_what_the_daemon_says(run, monkeypatch):

@@ -93,6 +93,14 @@ def test_whatever_names_come_the_terminal_sees_printable_ascii(first, second):
         assert line.isprintable()
 
 
+@pytest.mark.parametrize("field", ["state", "overlay_addr", "endpoint"])
+def test_an_agent_that_is_no_longer_itself_cannot_command_the_terminal(field):
+    """Any text of its answer may be hostile, not only names."""
+    lines = list(status_lines(status(peer(**{field: "a\x1b[2J\nb"}))))
+    assert "a?[2J?b" in lines[3]
+    assert all(line.isascii() and line.isprintable() for line in lines)
+
+
 def test_a_table_is_aligned_and_has_no_trailing_blanks():
     """Each column as wide as its widest cell."""
     assert list(table([("A", "B"), ("long", "x"), ("", "yy")])) == ["A     B", "long  x", "      yy"]

@@ -42,6 +42,8 @@ def test_a_renamed_node_claims_anew(name):
         (None, 0, 1),  # a clock that is not set
         (TODAY - 9, TODAY, TODAY),
         (TODAY, TODAY, TODAY + 1),  # restarted within a second
+        (TODAY + 86_401, TODAY, TODAY),  # no clock explains it: forced upon us, and nobody would hear what follows it
+        (TODAY + 86_400, TODAY, TODAY + 86_401),
         (TODAY + 77, TODAY, TODAY + 78),  # the clock stepped back, or refutations ran ahead
     ],
 )

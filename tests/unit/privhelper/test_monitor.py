@@ -79,16 +79,9 @@ class Helper:
     def __init__(self, pinned: Pinned = PINNED, surroundings: Surroundings | None = None) -> None:
         self.kernel = Kernel()
         self.device = FakeDevice(self.kernel)
-        self.link = FakeLink(self.kernel)
+        self.link = FakeLink(self.kernel, around=surroundings or Surroundings())
         self.hosts = FakeHosts(self.kernel)
-        self.monitor = Monitor(
-            pinned,
-            self.device,
-            self.link,
-            self.hosts,
-            public_key=OWN_KEY,
-            surroundings=surroundings or Surroundings(),
-        )
+        self.monitor = Monitor(pinned, self.device, self.link, self.hosts, public_key=OWN_KEY)
         self._sequence = 0
 
     def send(self, request: Request) -> Reply:
@@ -266,6 +259,12 @@ def test_an_own_address_at_the_nets_edge_is_not_taken() -> None:
     assert OwnAddress(derive(net, b"self", inner)) == helper.send(SetAddr(inner))
 
 
+def test_an_own_address_that_another_instance_has_too_is_taken() -> None:
+    """Two clusters on one host may use one net, and this host has one name."""
+    helper = Helper(surroundings=Surroundings(taken=frozenset((derive(NET, b"self", 0),)))).greeted()
+    assert OwnAddress(derive(NET, b"self", 0)) == helper.send(SetAddr(0))
+
+
 def test_an_own_address_of_a_local_network_is_not_taken() -> None:
     """It would cut this host off from one of its neighbours."""
     local = ip_network((derive(NET, b"self", 0), 24), strict=False)
@@ -273,6 +272,15 @@ def test_an_own_address_of_a_local_network_is_not_taken() -> None:
     assert Failed(Op.SET_ADDR, errno.EADDRNOTAVAIL) == helper.send(SetAddr(0))
     assert [] == helper.done()
     assert "order" == helper.violation(SetPeers(()))
+
+
+def test_a_network_that_comes_later_refuses_what_it_covers_from_then_on() -> None:
+    """Surroundings are looked at for every set: the peer in force is withdrawn, the others stay."""
+    helper = Helper().configured(A, B)
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    refused = (PeerVerdict.LOCAL_NETWORK, HostsVerdict.NO_PEER)
+    assert Verdicts((refused, OK)) == helper.send(SetPeers((A, B)))
+    assert helper.has([B])
 
 
 def test_an_address_the_kernel_refuses_can_be_tried_again() -> None:
@@ -624,7 +632,8 @@ def test_bye_tries_every_step_and_says_what_failed() -> None:
 def test_take_down_without_bye_does_the_same() -> None:
     """The agent is gone, or was thrown out."""
     helper = Helper().configured(A)
-    assert [] == helper.monitor.take_down()
+    helper.monitor.take_down()
+    assert [] == helper.monitor.failures
     assert [("hosts", ()), ("destroy", None), ("delete", None)] == helper.done()
     assert helper.monitor.ended
 

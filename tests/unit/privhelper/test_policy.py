@@ -61,7 +61,7 @@ def peer(name: str, number: int = 1, **fields: Any) -> Peer:
 def surrounded_by(*networks: str, addresses: tuple[str, ...] = ()) -> Policy:
     """A host with other networks."""
     nets = tuple(ip_network(network) for network in networks)
-    return replace(POLICY, surroundings=Surroundings(nets, frozenset(ip_address(a) for a in addresses)))
+    return replace(POLICY, surroundings=Surroundings(nets, addresses=frozenset(ip_address(a) for a in addresses)))
 
 
 # --- the peer verdict --------------------------------------------------------------------------------------------
@@ -92,6 +92,7 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
         (POLICY, peer("node-a", overlay_addr=derive(NET, b"Node-A", 0))),
     ],
     PeerVerdict.LOCAL_NETWORK: [
+        (replace(POLICY, surroundings=Surroundings(taken=frozenset((GOOD.overlay_addr,)))), GOOD),
         (surrounded_by(f"{GOOD.overlay_addr}/32"), GOOD),
         (surrounded_by("192.168.0.0/16", f"{ip_network((GOOD.overlay_addr, 24), strict=False)}"), GOOD),
         (surrounded_by("10.0.0.0/8"), GOOD),
@@ -325,7 +326,7 @@ SURROUNDED = Policy(
     own_key=OWN_KEY,
     max_peers=3,
     etc_hosts=True,
-    surroundings=Surroundings((IPv4Network("10.0.0.4/30"),), frozenset((ip_address("192.0.2.1"),))),
+    surroundings=Surroundings((IPv4Network("10.0.0.4/30"),), addresses=frozenset((ip_address("192.0.2.1"),))),
 )
 near = st.integers(0, 15).map(lambda host: SMALL.network_address + host)
 member_keys = st.sampled_from([OWN_KEY, bytes(32), *map(key, range(8))]) | keys

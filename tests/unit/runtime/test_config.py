@@ -136,6 +136,7 @@ def config(**changes: object) -> AgentConfig:
         "state_file": "/var/lib/wesher/wgoverlay.json",
         "runtime_dir": "/run/wesher",
         "log_level": "warn",
+        "show_key": False,
     }
     return AgentConfig(**(values | changes))
 

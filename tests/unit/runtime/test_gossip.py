@@ -219,6 +219,7 @@ def test_after_stop_nothing_happens():
         told = []
         a.node.handle_timer = a.node.receive_stream = lambda *what: told.append(what)
         a.gossip.stop()
+        a.gossip.settle()  # whoever joins or leaves may not know yet
         due = asyncio.Event()  # a timer that is left would be due before this one
         asyncio.get_running_loop().call_later(max(0.0, a.node.get_timer() - monotonic()) + 0.02, due.set)
         await due.wait()

@@ -77,6 +77,14 @@ def test_what_does_not_fit_is_passed_over():
     assert queue.take(52, 4) == [b"x" * 50]
 
 
+def test_news_about_the_forgotten_is_dropped():
+    """With nobody to tell it would stay for ever; dropping what is not there is nothing."""
+    queue = filled(("a", b"1"), ("b", b"2"))
+    queue.drop("a")
+    queue.drop("x")
+    assert queue.take(BUDGET, 4) == [b"2"]
+
+
 def test_a_part_costs_its_length_field_too():
     """Two bytes each, in a compound."""
     queue = filled(("a", b"x" * 10))

@@ -105,6 +105,16 @@ def test_source_fields_in_mapped_form_are_followed():
     assert answers(node, Ack) == [(endpoint(2), Ack(7))]
 
 
+def test_a_packet_full_of_pings_is_answered_four_times():
+    """Each costs a packet and a look through the news, and nobody honest sends more than one; other news counts."""
+    node = knowing("b", "c")
+    pings = [Ping(number, "a") for number in range(3)]
+    node.receive_datagram(sealed(*pings, indirect(), Ping(9, "a"), indirect(), alive("d", 4)), STRANGER, START)
+    assert [message for _, message in answers(node, Ack)] == [Ack(0), Ack(1), Ack(2)]
+    assert node.counters == {"too many pings": 2}
+    assert held(node, "d") is not None
+
+
 def test_news_rides_on_an_ack():
     """As much as fits beside it."""
     node = knowing("b")
@@ -470,6 +480,16 @@ def test_a_suspect_that_nobody_hears_of_is_dead_in_time():
     assert (endpoint(2), Dead(1, "b", "a")) in answers(node, Dead)
 
 
+def test_news_about_the_forgotten_is_forgotten():
+    """With nobody to tell, the leave of the last other member would wait in the queue for ever."""
+    node = knowing("b")
+    node.receive_datagram(sealed(Dead(1, "b", "b")), STRANGER, START)
+    while (now := node.get_timer()) < START + LAN.gossip_to_the_dead + 5:
+        node.handle_timer(now)
+    assert [member.name for member in node.members()] == ["a"]
+    assert waiting(node) == []
+
+
 def test_accusations_of_nobody_are_nothing():
     """An unknown name is not made known by its death."""
     node = knowing("b")
@@ -585,6 +605,15 @@ def test_a_leave_names_itself_as_accuser_and_ends_when_told_to_its_limit():
         node.handle_timer(node.get_timer())
         farewells += answers(node, Dead)  # by gossip, or beside a ping
     assert farewells == [(endpoint(2), Dead(1, "a", "a"))] * 4
+
+
+def test_a_leave_is_told_at_once():
+    """The process that leaves has little time: the next tick of gossip would cost a fifth of a second of it."""
+    node = knowing("b")
+    node.leave(START)
+    assert node.get_timer() == START
+    node.handle_timer(START)
+    assert answers(node, Dead) == [(endpoint(2), Dead(1, "a", "a"))]
 
 
 def test_a_leave_that_nobody_can_be_told_of_ends_at_once():

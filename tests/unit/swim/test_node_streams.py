@@ -75,6 +75,17 @@ def test_an_exchange_tells_states_and_a_remote_death_is_only_suspected():
     }
 
 
+@pytest.mark.parametrize("state", NodeState)
+def test_an_entry_of_another_protocol_says_nothing(state):
+    """Whatever its state: memberlist refuses a whole exchange for it."""
+    node = knowing("b")
+    other = PushNodeState("b", endpoint(2).ip.packed, PORT, b"new", 5, state, bytes([3, 5, 3, 0, 0, 0]))
+    before = held(node, "b")
+    served(node, stream(PushPull(False, (other, entry("c", 3)))))
+    assert held(node, "b") == before
+    assert held(node, "c") is not None
+
+
 @pytest.mark.parametrize("state", [NodeState.SUSPECT, NodeState.DEAD, NodeState.LEFT])
 def test_an_exchange_that_holds_us_for_gone_is_refuted(state):
     """That is how a restarted node outbids what is remembered of its former run."""

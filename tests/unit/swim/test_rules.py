@@ -9,7 +9,6 @@ import pytest
 from wesher.swim.member import Member
 from wesher.swim.members import (
     CLOCK_HEADROOM,
-    INCARNATION_HEADROOM,
     Ruling,
     rule_alive,
     rule_dead,
@@ -18,11 +17,12 @@ from wesher.swim.members import (
 from wesher.wire.limits import VSN
 from wesher.wire.messages import Alive, Dead, NodeState, Suspect
 
-HELD = 5_000_000
-TODAY = 1000
+HELD = 300_000_000
+TODAY = 200_000_000
 """The calendar is far behind the incarnations here, so that the one held decides what is absurd."""
-ABSURD = INCARNATION_HEADROOM + 1
+ABSURD = 2
 
+# The second after the one held is absurd already: see test_an_incarnation_may_run_ahead_only_so_far.
 DELTAS = (-1, 0, +1, ABSURD)
 STATES = (None, *NodeState)
 HERE, ELSEWHERE = (b"\x0a\0\0\x01", 7946), (b"\x0a\0\0\x02", 7946)
@@ -182,16 +182,18 @@ def test_a_death(state, is_self, leaving, accuser):
 @pytest.mark.parametrize(
     ("known", "today", "highest"),
     [
-        (None, 0, 1 << 20),
-        (0, 0, 1 << 20),
-        (7, 0, (1 << 20) + 7),
+        (None, 0, 1 << 31),
+        (7, 0, 1 << 31),
+        (7, 188_999_999, 1 << 31),
         (None, 200_000_000, 200_086_400),
         (100, 200_000_000, 200_086_400),
-        (300_000_000, 200_000_000, 300_000_000 + (1 << 20)),
+        (300_000_000, 200_000_000, 300_000_001),
+        (None, 189_000_000, 189_086_400),
+        ((1 << 31) - 1, 200_000_000, 1 << 31),
     ],
 )
 def test_an_incarnation_may_run_ahead_only_so_far(known, today, highest):
-    """2**20 beyond what is known, or a day beyond the calendar, whichever is more; then it is nobody's honest word."""
+    """One beyond what is known, or a day beyond the calendar, whichever is more. A clock not set yet knows nothing."""
     record = None if known is None else Member("name", *HERE, b"", known, NodeState.ALIVE, 0.0)
     about = {"is_self": False, "seconds_since_2020": today}
     for incarnation, accepted in ((highest, True), (highest + 1, False), ((1 << 32) - 1, False)):
@@ -200,3 +202,13 @@ def test_an_incarnation_may_run_ahead_only_so_far(known, today, highest):
         if record is not None:
             assert rule_suspect(record, Suspect(incarnation, "name", "x"), **about) is wanted
             assert rule_dead(record, Dead(incarnation, "name", "x"), leaving=False, **about) is wanted
+
+
+def test_no_incarnation_above_half_of_32_bits_counts():
+    """Not even the next one after that known: whoever is driven that far is stopped there, before it wraps."""
+    record = Member("name", *HERE, b"", 1 << 31, NodeState.ALIVE, 0.0)
+    about = {"is_self": False, "seconds_since_2020": TODAY}
+    beyond = (1 << 31) + 1
+    assert rule_alive(record, Alive(beyond, "name", *HERE, b""), leaving=False, **about) is Ruling.IGNORE
+    assert rule_suspect(record, Suspect(beyond, "name", "x"), **about) is Ruling.IGNORE
+    assert rule_dead(record, Dead(beyond, "name", "x"), leaving=False, **about) is Ruling.IGNORE

@@ -1,0 +1,55 @@
+"""What agent and wireguard-go write, brought to the operator's terminal or file by a process that is neither.
+
+    python -I -m privhelper.logpipe     0 null, 1 and 2 the operator's, 3 what goes to 1, 4 what goes to 2
+
+Who holds a terminal's descriptor, even write-only, can switch its echo off, read what the operator types and stop its
+output for everybody; who holds a log file's can rewrite it. So the network-facing processes write into pipes. This
+one has no capability and no other descriptor, replaces what is not printable, and ends when the last writer has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import sys
+from contextlib import suppress
+from typing import Final
+
+from privhelper.sandbox import confine
+
+ROUTES: Final = {3: 1, 4: 2}
+"""From which descriptor to which."""
+
+_UNPRINTABLE: Final = re.compile(rb"[^\n\t -~]")
+
+
+def printable(data: bytes) -> bytes:
+    """`data` with every byte but printable ASCII, tab and line feed spelled out: no escape sequence survives."""
+    return _UNPRINTABLE.sub(lambda match: b"\\x%02x" % match.group()[0], data)
+
+
+def main() -> None:
+    """Copy until every writer is gone."""
+    confine()
+    with selectors.DefaultSelector() as selector:
+        for source in ROUTES:
+            selector.register(source, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fd)
+                    continue
+                with suppress(OSError):  # a terminal that was closed: the writers must not block on it
+                    _write(ROUTES[key.fd], printable(data))
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)
