@@ -88,7 +88,10 @@ def _refused_option(name: str) -> click.Option:
 @click.group(cls=DaemonByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(importlib.metadata.version("wesher"), message="v%(version)s", help="display version and exit")
 def cli() -> None:
-    """Mesh overlay network: WireGuard on every node, membership by gossip."""
+    """Mesh overlay network: WireGuard on every node, membership by gossip.
+
+    Without a command it is the daemon; `wesher agent --help` shows its options.
+    """
 
 
 def _agent(**values: Any) -> None:
@@ -201,11 +204,11 @@ def _warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
 
 def hide_cluster_key(
     argv: Sequence[str], environment: Mapping[str, str]
-) -> tuple[str, list[str], dict[str, str]] | None:
+) -> tuple[str | None, list[str], dict[str, str]] | None:
     """A cluster key given in `argv` or `environment`, and both without it; None if there is none.
 
     The command line wins over the environment, as everywhere. None too where it names a file beside the key: that is
-    refused as it stands.
+    refused as it stands. An empty variable is none given; an empty option is a mistake, for its parser to name.
     """
     rest, key = [], None
     words = iter(argv)
@@ -221,7 +224,7 @@ def hide_cluster_key(
     from_environment = None if named else environment.get("WESHER_CLUSTER_KEY") or None
     if (key is None and len(clean) == len(environment)) or (key is not None and named):
         return None
-    return key or from_environment or "", rest, clean
+    return from_environment if key is None else key, rest, clean
 
 
 def _restart_without_key() -> None:
@@ -230,7 +233,7 @@ def _restart_without_key() -> None:
     if hidden is None:
         return
     key, argv, environment = hidden
-    if key:
+    if key is not None:
         try:
             parse_cluster_key(key)
         except ValueError as error:
@@ -304,6 +307,9 @@ def main() -> NoReturn:
         _restart_without_key()
     try:
         cli.main(prog_name="wesher", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except click.Abort:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
-from wesher.runtime.clock import monotonic
+from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.swim.event import Event
 from wesher.swim.io import (
     Action,
@@ -127,6 +127,7 @@ class Gossip:
 
     def _on_timer(self) -> None:
         try:
+            self._node.set_calendar(seconds_since_2020(), monotonic())
             self._drain()
             self._node.handle_timer(monotonic())
         finally:

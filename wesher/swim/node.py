@@ -186,6 +186,10 @@ class Node:
             return
         self._announce(replace(self.me, meta=meta, incarnation=self._next_incarnation()).as_alive(), now)
 
+    def set_calendar(self, seconds_since_2020: int, now: float) -> None:
+        """What the calendar shows; say it again whenever it may have been set."""
+        self._calendar = seconds_since_2020 - now
+
     def leave(self, now: float) -> None:
         """Tell everybody that we leave; LeaveFinished follows. There is no way back for this instance."""
         if self._leaving_until is not None:

@@ -370,9 +370,10 @@ OTHER = {"PATH": "/bin"}
         (["--cluster-key", "K", "--cluster-key=L"], {}, ("L", [], {})),  # the last wins, as everywhere
         (["--join", "a"], {"WESHER_CLUSTER_KEY": "E", **OTHER}, ("E", ["--join", "a"], OTHER)),
         (["--cluster-key", "K"], {"WESHER_CLUSTER_KEY": "E"}, ("K", [], {})),
-        (["--cluster-key-file", "f"], {"WESHER_CLUSTER_KEY": "E"}, ("", ["--cluster-key-file", "f"], {})),
-        (["--cluster-key-file=f"], {"WESHER_CLUSTER_KEY": "E"}, ("", ["--cluster-key-file=f"], {})),
-        ([], {"WESHER_CLUSTER_KEY": ""}, ("", [], {})),
+        (["--cluster-key-file", "f"], {"WESHER_CLUSTER_KEY": "E"}, (None, ["--cluster-key-file", "f"], {})),
+        (["--cluster-key-file=f"], {"WESHER_CLUSTER_KEY": "E"}, (None, ["--cluster-key-file=f"], {})),
+        ([], {"WESHER_CLUSTER_KEY": ""}, (None, [], {})),
+        (["--cluster-key="], {"WESHER_CLUSTER_KEY": "E"}, ("", [], {})),  # empty is a mistake, not "none given"
         (["--cluster-key", "K"], {"WESHER_CLUSTER_KEY_FILE": "f"}, ("K", [], {"WESHER_CLUSTER_KEY_FILE": "f"})),
         (["--cluster-key"], {}, None),  # the command line's own error
         (["--cluster-key", "K", "--cluster-key-file", "f"], {}, None),  # and this

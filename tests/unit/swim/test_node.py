@@ -531,6 +531,17 @@ def test_the_calendar_runs_on():
     assert held(node, "b").incarnation == later
 
 
+def test_a_clock_that_is_set_later_is_believed():
+    """A machine may boot months behind and be put right; who was from the future then is not any more."""
+    node = knowing()
+    later = TODAY + 100 * 86_400
+    node.receive_datagram(sealed(alive("b", 2, later)), STRANGER, START)
+    assert held(node, "b") is None
+    node.set_calendar(later, START)
+    node.receive_datagram(sealed(alive("b", 2, later)), STRANGER, START)
+    assert held(node, "b").incarnation == later
+
+
 @pytest.mark.parametrize("vsn", [bytes([3, 5, 3, 0, 0, 0]), bytes([1, 1, 1, 0, 0, 0]), bytes([1, 5, 2, 1, 1, 1])])
 def test_who_speaks_another_protocol_is_no_member(vsn):
     """It would break every Go node's push/pull with us."""
