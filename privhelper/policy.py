@@ -155,8 +155,8 @@ class Policy:
             return PeerVerdict.ENDPOINT_OVERLAY
         if peer.public_key == self.own_key:
             return PeerVerdict.OWN_KEY
-        if is_low_order(peer.public_key):
-            return PeerVerdict.WEAK_KEY
+        if peer.public_key[31] & 0x80 or is_low_order(peer.public_key):
+            return PeerVerdict.WEAK_KEY  # X25519 ignores the top bit: no key has it, but a second name for one would
         return PeerVerdict.ACCEPTED
 
     def hosts_verdict(self, peer: Peer, verdict: PeerVerdict, taken_names: Collection[str] | None) -> HostsVerdict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -101,8 +102,9 @@ class UserspaceDevice:
         return text
 
     def _answer(self) -> str:
-        answer = bytearray()
+        answer, deadline = bytearray(), time.monotonic() + ANSWER_WITHIN
         while not answer.endswith(b"\n\n"):
+            self._connection.settimeout(max(0.001, deadline - time.monotonic()))  # for the whole, not for each part
             chunk = self._connection.recv(65536)
             if not chunk or len(answer) > MAX_ANSWER:
                 raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))

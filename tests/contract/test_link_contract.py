@@ -109,6 +109,7 @@ def test_the_address_can_be_used_at_once(link: RtnlLink, overlay: tuple[Network,
     link.assign(overlay[1][0])
     (found,) = ip("address", "show", "dev", NAME)
     assert [False] == [a.get("tentative", False) for a in found["addr_info"]]
+    assert [overlay[0].version == 6] == [a.get("nodad", False) for a in found["addr_info"]]
 
 
 def test_an_address_that_someone_took_away_can_be_replaced(

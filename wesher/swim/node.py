@@ -17,6 +17,7 @@ from wesher.swim.awareness import Awareness
 from wesher.swim.broadcast import BroadcastQueue
 from wesher.swim.config import SwimConfig, push_pull_interval, retransmit_limit
 from wesher.swim.event import Conflict, Event, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
+from wesher.swim.exchanges import Exchange, Exchanges, Purpose
 from wesher.swim.io import (
     Action,
     CloseStream,
@@ -34,7 +35,7 @@ from wesher.swim.io import (
 from wesher.swim.member import Member
 from wesher.swim.members import Members, Ruling, rule_alive, rule_dead, rule_suspect
 from wesher.swim.probe import Probe, Relay
-from wesher.swim.push_pull import Exchange, Purpose, everything, news, speaks_our_protocol
+from wesher.swim.push_pull import everything, news, speaks_our_protocol
 from wesher.swim.suspicion import Suspicion
 from wesher.wire.codec import encode
 from wesher.wire.errors import WireError
@@ -56,23 +57,16 @@ from wesher.wire.messages import (
     UserMessage,
 )
 from wesher.wire.packet import open_packet, seal_packet
-from wesher.wire.stream import StreamReader, seal_stream
+from wesher.wire.stream import seal_stream
 
 if TYPE_CHECKING:
     from random import Random
 
-MAX_STREAMS: Final = 128
-"""Streams at once, accepted and dialled each (memberlist serves 127 push/pulls)."""
-
 MAX_ASKED: Final = 4
 """Pings answered of one packet: each costs a packet and a look through the news, and nobody sends more than one."""
 
-MIN_STREAM: Final = 64 * 1024
-ENTRY: Final = 1024
-"""Bytes of a stream we read: so many, and so many a member. An entry with the longest metadata and name takes 900."""
-
-MAX_BUFFERED: Final = 64 * 1024 * 1024
-"""Bytes buffered on accepted streams together: a blob must be whole before its tag tells a member from a stranger."""
+MAX_RELAYS: Final = 128
+"""Pings under way on others' behalf."""
 
 _WRAP: Final = 1 << 32
 
@@ -118,11 +112,10 @@ class Node:
         self._suspicions: dict[str, Suspicion] = {}
         self._probe: Probe | None = None
         self._relays: dict[int, Relay] = {}
-        self._exchanges: dict[int, Exchange] = {}
+        self._exchanges = Exchanges(config, keyring)
         self._actions: list[Action] = []
         self._events: list[Event] = []
         self._seq_no = 0
-        self._last_stream = 0
         self._leaving_until: float | None = None
         self._has_left = False
         # memberlist staggers its tickers so that nodes started together do not act together.
@@ -154,7 +147,7 @@ class Node:
             inf if self._leaving_until is None or self._has_left else self._leaving_until,
             *(suspicion.deadline for suspicion in self._suspicions.values()),
             *(relay.deadline for relay in self._relays.values()),
-            *(exchange.deadline for exchange in self._exchanges.values()),
+            self._exchanges.deadline,
         )
 
     def members(self) -> list[Member]:
@@ -477,7 +470,7 @@ class Node:
         """Ping a member for another one; never a stranger, or we would send packets wherever an insider wants."""
         target = self._members.get(request.node)
         port = request.port or self.identity.port
-        if target is None or from_wire(request.target, port) != target.endpoint or len(self._relays) >= MAX_STREAMS:
+        if target is None or from_wire(request.target, port) != target.endpoint or len(self._relays) >= MAX_RELAYS:
             self.counters["relay refused"] += 1
             return
         seq_no = self._next_seq_no()
@@ -517,32 +510,19 @@ class Node:
             self._dial(Purpose.SYNC, member.endpoint, now)
 
     def _dial(self, purpose: Purpose, to: Endpoint, now: float, probe: Probe | None = None) -> None:
-        if sum(exchange.purpose is not Purpose.SERVE for exchange in self._exchanges.values()) >= MAX_STREAMS:
-            self.counters["too many streams"] += 1
-            if purpose is not Purpose.PING:
-                self._events.append(Exchanged(to, purpose is Purpose.JOIN, "too many streams"))
+        stream = self._exchanges.dial(purpose, to, now, probe)
+        if stream is not None:
+            self._actions.append(Connect(stream, to))
             return
-        self._last_stream += 2
-        until = now + self.config.stream_timeout if probe is None else probe.deadline
-        self._exchanges[self._last_stream] = Exchange(purpose, self._reader(), until, to, probe)
-        self._actions.append(Connect(self._last_stream, to))
+        self.counters["too many streams"] += 1
+        if purpose is not Purpose.PING:
+            self._events.append(Exchanged(to, purpose is Purpose.JOIN, "too many streams"))
 
     def _accept(self, stream: int, now: float) -> None:
-        served = self._served()
-        if len(served) >= MAX_STREAMS:
-            # The oldest goes: a member's exchange takes milliseconds, so who idles longest is most likely a stranger.
+        displaced = self._exchanges.accept(stream, now)
+        if displaced is not None:
             self.counters["too many streams"] += 1
-            self._finish(served[0], "")
-        deadline = now + self.config.stream_timeout
-        self._exchanges[stream] = Exchange(Purpose.SERVE, self._reader(), deadline)
-
-    def _reader(self) -> StreamReader:
-        """For one stream. An exchange as large as our own may be fits; more would only keep us from answering pings."""
-        return StreamReader(self.keyring, limit=MIN_STREAM + ENTRY * self.config.max_members)
-
-    def _served(self) -> list[int]:
-        """Accepted streams, oldest first."""
-        return [stream for stream, exchange in self._exchanges.items() if exchange.purpose is Purpose.SERVE]
+            self._finish(displaced, "")
 
     def _begin(self, stream: int, exchange: Exchange, now: float) -> None:
         if exchange.probe is not None:
@@ -563,9 +543,10 @@ class Node:
             self._finish(stream, f"answer could not be read: {error}")
             return
         if message is None:
-            if sum(self._exchanges[other].reader.buffered for other in self._served()) > MAX_BUFFERED:
+            largest = self._exchanges.overfull()
+            if largest is not None:
                 self.counters["too much buffered"] += 1
-                self._finish(stream, "")
+                self._finish(largest, "")
             return
         if exchange.purpose is Purpose.SERVE:
             self._serve(stream, message, now)
@@ -624,5 +605,5 @@ class Node:
             self._events.append(Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure))
 
     def _expire_streams(self, now: float) -> None:
-        for stream in [stream for stream, exchange in self._exchanges.items() if now >= exchange.deadline]:
+        for stream in self._exchanges.expired(now):
             self._finish(stream, "no answer in time")

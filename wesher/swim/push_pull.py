@@ -1,41 +1,15 @@
 """Full exchanges over a stream: both sides send all they know, then merge what they got (protocol 4.2, 4.3).
 
-Also the stream's other two uses, a ping for where UDP is blocked, and an error reply. One exchange is data: what it
-is for, how far it is, when it has taken too long.
+Both directions are the same message; this is what goes into it, and what comes out of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum, auto
 
-from wesher.swim.io import Endpoint
 from wesher.swim.member import Member
-from wesher.swim.probe import Probe
 from wesher.wire.limits import VSN
 from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState, PushPull, Suspect
-from wesher.wire.stream import StreamReader
-
-
-class Purpose(Enum):
-    """What a stream is for."""
-
-    SERVE = auto()
-    JOIN = auto()
-    SYNC = auto()
-    PING = auto()
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A stream in use. `with_whom` only for those we dialled; `probe` is what a ping is for."""
-
-    purpose: Purpose
-    reader: StreamReader
-    deadline: float
-    with_whom: Endpoint | None = None
-    probe: Probe | None = None
 
 
 def everything(members: Iterable[Member], *, join: bool) -> PushPull:

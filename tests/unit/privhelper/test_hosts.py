@@ -325,6 +325,7 @@ def test_a_replaced_file_is_noticed_and_nothing_is_written(how: str) -> None:
 
 
 FLOCK = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+UNLOCK = struct.pack("@hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def test_a_lock_held_by_someone_else_is_an_error_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +338,23 @@ def test_a_lock_held_by_someone_else_is_an_error_in_bounded_time(monkeypatch: py
         assert b"127.0.0.1 localhost\n" == path.read_bytes()
         other.close()
         assert HostsResult.WRITTEN is file.write([A])
+
+
+def test_our_lines_are_cleared_whoever_holds_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name must not outlive its tunnel; an unlocked file is as good, and a replaced one is left alone."""
+    monkeypatch.setattr(hosts, "LOCK_WITHIN", 0.05)
+    with hosts_file(b"127.0.0.1 localhost") as (path, file), path.open("r+b") as other:
+        for held in (True, False):
+            file.write([A, B])
+            if held:
+                fcntl.fcntl(other, fcntl.F_OFD_SETLK, FLOCK)
+            file.clear()
+            assert b"127.0.0.1 localhost" == path.read_bytes()
+            fcntl.fcntl(other, fcntl.F_OFD_SETLK, UNLOCK)
+        file.write([A])
+        moved = path.rename(path.with_name("moved"))
+        file.clear()
+        assert b"node-a" in moved.read_bytes()
 
 
 def test_the_lock_is_held_while_writing_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,6 +516,17 @@ def test_a_full_disk_loses_nothing(works: int, content: bytes, first: list[Peer]
         file.write(second)
         assert meaning(operators(content)) == meaning(operators(path.read_bytes()))
         assert len(second) == path.read_bytes().count(BANNER)
+
+
+def test_moved_lines_are_on_disk_before_their_old_place_is_overwritten() -> None:
+    """A sync after the copy's last byte and before the first write in front of it: the power may go as well."""
+    with hosts_file(INTERLEAVED) as (_, file), Disk() as disk:
+        file.write([A])
+        verbs = [verb if offset >= len(INTERLEAVED) or verb == "sync" else "over" for verb, offset, _ in disk.steps]
+    overwriting = verbs.index("over")
+    assert {"write"} == set(verbs[: overwriting - 1])
+    assert "sync" == verbs[overwriting - 1]
+    assert "sync" == verbs[-1]
 
 
 def test_a_full_disk_leaves_the_operators_file_as_it_was() -> None:

@@ -69,7 +69,10 @@ OK = (int(PeerVerdict.ACCEPTED), int(HostsVerdict.ACCEPTED))
 def peer(name: str, number: int = 1, host: int = 1) -> Peer:
     """An acceptable peer."""
     return Peer(
-        (number + 1).to_bytes(4, "big") * 8, ip_address(0xC0000200 + host % 255), derive(NET, name.encode(), 0), name
+        (number + 1).to_bytes(4, "big") * 7 + b"\x11" * 4,
+        ip_address(0xC0000200 + host % 255),
+        derive(NET, name.encode(), 0),
+        name,
     )
 
 

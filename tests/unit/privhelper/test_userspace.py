@@ -254,13 +254,29 @@ def test_silence_is_an_os_error_in_bounded_time(monkeypatch: pytest.MonkeyPatch)
     go.device._connection.close()
 
 
-def test_an_endless_answer_is_an_os_error(wg: WireGuardGo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_answer_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is not the limit."""
     monkeypatch.setattr(userspace, "MAX_ANSWER", 1000)
-    wg.says("rx_bytes=0\n" * 7000)
+
+    class Endless:
+        def __init__(self) -> None:
+            self.said = 0
+            self.is_shut = False
+
+        def settimeout(self, _: float) -> None: ...
+        def sendall(self, _: bytes) -> None: ...
+        def shutdown(self, _: int) -> None:
+            self.is_shut = True
+
+        def recv(self, _: int) -> bytes:
+            self.said += 100
+            assert self.said < 2000, "more was read than may be"
+            return b"rx_bytes=0" * 10
+
+    connection = Endless()
     with pytest.raises(OSError, match="does not answer"):
-        wg.device.status()
-    assert wg.is_hung_up()
+        UserspaceDevice(connection).status()  # type: ignore[arg-type]
+    assert connection.is_shut
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from wesher.swim.io import (
     StreamEnded,
 )
 from wesher.swim.member import Member
-from wesher.swim.node import MAX_STREAMS, Node
+from wesher.swim.node import MAX_RELAYS, Node
 from wesher.wire.codec import encode
 from wesher.wire.keyring import Keyring
 from wesher.wire.messages import (
@@ -239,9 +239,9 @@ def test_a_relay_pings_no_one_but_members(changes):
 def test_relayed_pings_are_bounded():
     """A flood of requests fills no memory; they time out, and relaying goes on."""
     node = knowing("b", "c")
-    for number in range(MAX_STREAMS + 5):
+    for number in range(MAX_RELAYS + 5):
         node.receive_datagram(sealed(indirect(seq_no=number)), endpoint(3), START)
-    assert len(answers(node, Ping)) == MAX_STREAMS
+    assert len(answers(node, Ping)) == MAX_RELAYS
     assert node.counters == {"relay refused": 5}
     node.handle_timer(START + LAN.probe_timeout)
     node.actions()

@@ -16,13 +16,14 @@ from tests.unit.swim.alone import (
 )
 from tests.unit.swim.virtual import PORT, START, endpoint
 from wesher.swim.event import Exchanged, Joined
+from wesher.swim.exchanges import MAX_STREAMS
 from wesher.swim.io import (
     StreamAccepted,
     StreamConnected,
     StreamData,
     StreamEnded,
 )
-from wesher.swim.node import MAX_STREAMS, Node
+from wesher.swim.node import Node
 from wesher.wire.codec import encode
 from wesher.wire.limits import VSN
 from wesher.wire.messages import (
@@ -305,7 +306,7 @@ def test_a_flood_of_strangers_does_not_keep_us_from_joining():
 
 def test_strangers_cannot_fill_our_memory(monkeypatch):
     """A blob must be whole before its tag tells a member from a stranger; together they buffer only so much."""
-    monkeypatch.setattr("wesher.swim.node.MAX_BUFFERED", 1000)
+    monkeypatch.setattr("wesher.swim.exchanges.MAX_BUFFERED", 1000)
     node = knowing()
     begun = b"\x0a\0\0\x10\0\x01"
     for number in (1, 3):
