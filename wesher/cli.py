@@ -135,7 +135,6 @@ def _plan(values: Mapping[str, Any]) -> Plan:
         announced=bound.announced,
         cluster_port=values["cluster-port"],
         interface=pinned.interface,
-        max_peers=pinned.max_peers,
         state_file=state_file,
         runtime_dir=values["runtime-dir"],
         log_level=values["log-level"],

@@ -39,7 +39,6 @@ class AgentConfig:
     announced: bytes
     cluster_port: int
     interface: str
-    max_peers: int
     state_file: str
     runtime_dir: str
     log_level: str

@@ -13,9 +13,6 @@ from collections.abc import Callable
 from privhelper.protocol import (
     MAX_MESSAGE,
     Event,
-    InForce,
-    Peer,
-    PeersInForce,
     PeerStatus,
     Reply,
     Request,
@@ -40,6 +37,7 @@ class HelperClient:
         self._connection = connection
         self.on_event = on_event
         self._turn = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._sequence = 0
         self._waiting: asyncio.Future[Reply] | None = None
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -73,27 +71,16 @@ class HelperClient:
         return await self._waiting
 
     async def status(self) -> list[PeerStatus]:
-        """Every peer's status, all parts."""
+        """Every peer's status, all parts of one reading; other requests may come between them, but no other reading."""
         found: list[PeerStatus] = []
         part, more = 0, True
-        while more:
-            reply = await self.ask(Status(part))
-            if not isinstance(reply, StatusPart):
-                return found
-            found += reply.peers
-            part, more = part + 1, reply.more
-        return found
-
-    async def in_force(self) -> list[Peer]:
-        """Every peer in force, all parts."""
-        found: list[Peer] = []
-        part, more = 0, True
-        while more:
-            reply = await self.ask(InForce(part))
-            if not isinstance(reply, PeersInForce):
-                return found
-            found += reply.peers
-            part, more = part + 1, reply.more
+        async with self._reading:
+            while more:
+                reply = await self.ask(Status(part))
+                if not isinstance(reply, StatusPart):
+                    return found
+                found += reply.peers
+                part, more = part + 1, reply.more
         return found
 
     def close(self) -> None:

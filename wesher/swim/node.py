@@ -103,7 +103,6 @@ class Node:
         """What was dropped, by reason."""
         self.round_trips: dict[str, float] = {}
         """Seconds a member's last direct ack took, by name."""
-        self._rng = rng
         self._nonce = nonce
         self._calendar = seconds_since_2020 - now
         self._members = Members(rng)

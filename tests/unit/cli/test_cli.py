@@ -224,7 +224,6 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         announced=bytes(10) + b"\xff\xff\xc0\xa8\x01\x0a",
         cluster_port=7946,
         interface="wgoverlay",
-        max_peers=1000,
         state_file="/var/lib/wesher/wgoverlay.json",
         runtime_dir="/run/wesher",
         log_level="warn",

@@ -104,7 +104,10 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
     PeerVerdict.ENDPOINT_LOCAL: [(surrounded_by(addresses=("192.0.2.2",)), peer("node-a"))],
     PeerVerdict.ENDPOINT_OVERLAY: [(POLICY, peer("node-a", endpoint=OWN_ADDRESS))],
     PeerVerdict.OWN_KEY: [(POLICY, peer("node-a", public_key=OWN_KEY))],
-    PeerVerdict.WEAK_KEY: [(POLICY, peer("node-a", public_key=bytes(32)))],
+    PeerVerdict.WEAK_KEY: [
+        (POLICY, peer("node-a", public_key=bytes(32))),
+        (POLICY, peer("node-a", public_key=POLICY.own_key[:31] + bytes((POLICY.own_key[31] | 0x80,)))),  # our twin
+    ],
     PeerVerdict.TOO_MANY: [(replace(POLICY, max_peers=0), GOOD)],
 }
 

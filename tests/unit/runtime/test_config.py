@@ -132,7 +132,6 @@ def config(**changes: object) -> AgentConfig:
         "announced": bytes(10) + b"\xff\xff\xc0\x00\x02\x01",
         "cluster_port": 7946,
         "interface": "wgoverlay",
-        "max_peers": 1000,
         "state_file": "/var/lib/wesher/wgoverlay.json",
         "runtime_dir": "/run/wesher",
         "log_level": "warn",

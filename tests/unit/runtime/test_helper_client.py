@@ -17,10 +17,8 @@ from privhelper.protocol import (
     Hello,
     HostsResult,
     HostsWritten,
-    InForce,
     OwnAddress,
     Peer,
-    PeersInForce,
     PeerStatus,
     Reply,
     Request,
@@ -248,22 +246,32 @@ def test_eof_is_the_helpers_death(when):
     play(scene)
 
 
-def test_status_and_peers_in_force_are_read_in_all_their_parts():
+def test_status_is_read_in_all_its_parts():
     """As many as the helper has."""
+    tunnels = [PeerStatus(bytes([n]) * 32, None, n, 0, 0) for n in range(1, 4)]
 
     async def scene(client: HelperClient, helper: Helper, _: list[Event]) -> None:
-        tunnels = [PeerStatus(bytes([n]) * 32, None, n, 0, 0) for n in range(1, 4)]
-        peers = [Peer(bytes([n]) * 32, IPv4Address("192.0.2.1"), IPv4Address(n), f"n{n}") for n in range(1, 4)]
-        for ask, request, replies, all_of_them in (
-            (client.status, Status, [StatusPart((t,), t is not tunnels[-1]) for t in tunnels], tunnels),
-            (client.in_force, InForce, [PeersInForce((p,), p is not peers[-1]) for p in peers], peers),
-        ):
-            asked = asyncio.create_task(ask())
-            for part, reply in enumerate(replies):
-                sequence, heard = await helper.hear()
-                assert heard == request(part)
-                helper.say(sequence, reply)
-            assert await asked == all_of_them
+        asked = asyncio.create_task(client.status())
+        for part, tunnel in enumerate(tunnels):
+            sequence, heard = await helper.hear()
+            assert heard == Status(part)
+            helper.say(sequence, StatusPart((tunnel,), tunnel is not tunnels[-1]))
+        assert await asked == tunnels
+
+    play(scene)
+
+
+def test_two_readings_do_not_mix():
+    """Part 0 takes a new reading: a second one waits until the first has all its parts."""
+    tunnels = [PeerStatus(bytes([n]) * 32, None, n, 0, 0) for n in range(1, 3)]
+
+    async def scene(client: HelperClient, helper: Helper, _: list[Event]) -> None:
+        both = [asyncio.create_task(client.status()) for _ in range(2)]
+        for part in (0, 1, 0, 1):
+            sequence, heard = await helper.hear()
+            assert heard == Status(part)
+            helper.say(sequence, StatusPart((tunnels[part],), part == 0))
+        assert await asyncio.gather(*both) == [tunnels, tunnels]
 
     play(scene)
 
