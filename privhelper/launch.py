@@ -364,7 +364,10 @@ def _start_agent(plan: Plan, socket_fd: int, output: Output) -> None:
         os.setsid()
         plan.agent.assume()
 
-    fds = [_null(), output.out, output.err, socket_fd, config]
+    # Opened anew, so that only the agent's own writes do not block: a terminal on which the operator pressed Ctrl-S
+    # must cost log lines, not acks.
+    out, err = _reopened(output.out, os.O_NONBLOCK), _reopened(output.err, os.O_NONBLOCK)
+    fds = [_null(), out, err, socket_fd, config]
     _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, fds, before_exec)
     os.close(config)
 

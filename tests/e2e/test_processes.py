@@ -6,6 +6,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from tests.e2e.mesh import (
     HELPER_UID,
     INTERFACE,
     has_nothing_left,
+    peer_keys,
+    public_key,
     start,
     start_mesh,
     status,
@@ -79,6 +82,16 @@ def descriptors(pid: int) -> Counter[str]:
 def holds_a_terminal(pid: int) -> bool:
     """Whether one of the process's descriptors is a terminal."""
     return any(os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/dev/pts/") for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
+def fill(pipe: str) -> int:
+    """Write into a pipe until nothing more goes in; how many bytes that took."""
+    written, fd = 0, os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            written += os.write(fd, b"x")
+    os.close(fd)
+    return written
 
 
 def all_of(daemon: Daemon) -> dict[str, int]:
@@ -352,3 +365,26 @@ def test_escape_sequences_of_a_hostile_agent_do_not_reach_the_output(make_lab: C
         agents_stderr.write(b"\x1b]0;owned\x07 and \xc3\xa9\n")
 
     until(lambda: "\\x1b]0;owned\\x07 and \\xc3\\xa9\n" in daemon.stderr_text(), 5, "it is spelled out")
+
+
+def test_a_reader_of_the_log_that_sleeps_costs_log_lines_and_nothing_else(make_lab: Callable[[int], Lab]) -> None:
+    """As when the operator presses Ctrl-S: the agent goes on answering, the helper goes on serving, and both end."""
+    lab = make_lab(2)
+    node, other = lab.nodes
+    daemon = start(node, "--log-level", "debug")
+    start(other, "--join", node.address)
+    until(lambda: status(node)["cluster"]["alive"] == 2, 10, "both are up")
+    logpipe = all_of(daemon)["logpipe"]
+    os.kill(logpipe, signal.SIGSTOP)
+    for kind in (1, 2):
+        assert fill(f"/proc/{daemon.agent_pid}/fd/{kind}") > 0
+
+    key = public_key(other)
+    lab.nodes[1].daemons[0].signal(signal.SIGTERM)
+
+    until(lambda: key not in peer_keys(node), 5, "it still hears of a leave, which it logs")
+    until(lambda: status(node)["cluster"]["left"] == 1, 5, "and answers")
+    daemon.signal(signal.SIGTERM)
+    until(lambda: INTERFACE not in node.links(), 5, "and goes when it is told to")
+    os.kill(logpipe, signal.SIGCONT)
+    assert daemon.wait(10) == 0

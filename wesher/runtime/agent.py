@@ -74,6 +74,7 @@ def main() -> NoReturn:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.raiseExceptions = False  # a log line that cannot be written is lost; it must not cost more than itself
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         status = asyncio.run(_run(config))
