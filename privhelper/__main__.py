@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -52,6 +53,7 @@ class Arguments:
     pinned: Pinned
     agent_fd: int
     hosts_fd: int | None
+    children: tuple[int, ...]
     log_level: str
 
 
@@ -78,6 +80,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--log-level", default="warn", choices=("debug", "info", "warn", "error"))
     parser.add_argument("--agent-fd", type=int, help="descriptor of the socket to the agent")
     parser.add_argument("--hosts-fd", type=int, help="descriptor of the hosts file")
+    parser.add_argument("--children", type=_pids, default=(), help="processes that end with us, by pid")
     found = vars(parser.parse_args(argv))
     if found["agent_fd"] is None:
         parser.error("this version is started by `wesher`, which gives it --agent-fd; there is no --listen yet")
@@ -86,7 +89,11 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         pinned = pin(found["node_name"] or NODE_NAME.parse(socket.gethostname()), values)
     except ValueError as error:
         parser.error(str(error))
-    return Arguments(pinned, found["agent_fd"], found["hosts_fd"], found["log_level"])
+    return Arguments(pinned, found["agent_fd"], found["hosts_fd"], found["children"], found["log_level"])
+
+
+def _pids(text: str) -> tuple[int, ...]:
+    return tuple(int(pid) for pid in text.split(","))
 
 
 def _declare(parser: argparse.ArgumentParser, option: Option) -> None:
@@ -229,22 +236,28 @@ def serve(arguments: Arguments) -> int:
         log.error("violation: %s", violation.code.value)
     for error in monitor.failures:
         log.error("taking down: %s", error.strerror)
-    _await_children()
+    _await_children(arguments.children)
     return 1 if monitor.failures else status
 
 
-def _await_children() -> None:
+def _await_children(pids: Sequence[int]) -> None:
     """Our end is the end of all of us: wait for the agent and wireguard-go, which are ending by themselves."""
-    deadline = time.monotonic() + CHILDREN_WITHIN
-    while time.monotonic() < deadline:
-        try:
-            child, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if child == 0:
-            time.sleep(0.01)
-        elif os.WIFSIGNALED(status):
-            log.warning("process %d was ended by signal %d", child, os.WTERMSIG(status))
+    waiting, deadline = set(pids), time.monotonic() + CHILDREN_WITHIN
+    while waiting and time.monotonic() < deadline:
+        for pid in list(waiting):
+            if _has_ended(pid):
+                waiting.discard(pid)
+        time.sleep(0.01)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    if ended and os.WIFSIGNALED(status):
+        log.warning("process %d was ended by signal %d", pid, os.WTERMSIG(status))
+    return bool(ended)
 
 
 def _text_of(path: str) -> str:
@@ -272,7 +285,8 @@ def main() -> NoReturn:
         log.error("cannot start: %s", error.strerror or error)
         status = 1
     # Not sys.exit: nothing that is left to run at exit may hold up or change what has been decided.
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(status)
 
 

@@ -137,8 +137,8 @@ class HostsFile:
     def clear(self) -> None:
         """Take our lines away, also while somebody else holds the lock: a name that outlives its tunnel would send
         traffic for it in clear, which is worse than a collision with another instance's write."""
-        if self._replaced():
-            return
+        if self._replaced():  # what was put in its place may hold a copy of our lines, and is not ours to write
+            raise OSError(errno.ESTALE, "the hosts file has been replaced; look for our lines in the new one")
         with suppress(OSError):
             self._lock()
         try:

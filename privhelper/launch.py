@@ -1,14 +1,14 @@
 """The launcher: as root, make what needs root, start the agent with nothing, and become the helper.
 
     open the hosts file, make the directories, a TUN link and its UAPI listener
-    logpipe         fork, exec    helper's uid, no capability                 only for a terminal or file as output
-    wireguard-go    fork, exec    helper's uid, CAP_NET_ADMIN, own session    0-2, 3 TUN, 4 UAPI listener
-    agent           fork, exec    agent's uid, no capability, own session     0-2, 3 helper, 4 its configuration
-    helper          exec, same pid, helper's uid, CAP_NET_ADMIN               0-2, 3 agent, 4 hosts file
+    logpipe         fork, exec    helper's uid, no capability, own session    0-2, 3-5 what the others write
+    wireguard-go    fork, exec    helper's uid, CAP_NET_ADMIN, own session    3 TUN, 4 UAPI listener
+    agent           fork, exec    agent's uid, no capability, own session     3 helper, 4 its configuration
+    helper          exec, same pid, helper's uid, CAP_NET_ADMIN               3 agent, 4 hosts file
 
 Each is exec'ed, so none has the launcher's memory. No launcher stays: the helper is the parent and the main pid.
-The agent's configuration, with the cluster key, travels in a memfd and nowhere else. Both network-facing processes
-have sessions of their own, so no controlling terminal, and no descriptor of the operator's terminal either.
+The agent's configuration, with the cluster key, travels in a memfd and nowhere else. All but
+logpipe have /dev/null and pipes to it as 0 to 2; the network-facing ones have no controlling terminal.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Plan:
 
 def launch(plan: Plan) -> NoReturn:
     """Carry out `plan`; on success this process has become the helper. Raises LaunchError."""
+    fill_standard_descriptors()
     os.umask(0o022)
     os.chdir("/")
     _check_reachable(sys.executable, (plan.agent, plan.helper))
@@ -82,12 +83,22 @@ def launch(plan: Plan) -> NoReturn:
     _hand_over_state(plan.state_dir, plan.state_file, plan.agent)
     _hand_over_directory(plan.runtime_dir, plan.agent, 0o755, _is_ours_in_runtime_dir)
     hosts_fd = _open_hosts(plan.pinned)
-    output = _outlet(plan.helper)
-    _start_wireguard_go(plan.pinned.interface, plan.helper, plan.log_level, output)
+    output = _start_logpipe(plan.helper)
+    wireguard_go = _start_wireguard_go(plan.pinned.interface, plan.helper, plan.log_level, output)
     agents_end, helpers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _start_agent(plan, agents_end.fileno(), output)
+    agent = _start_agent(plan, agents_end.fileno(), output)
     agents_end.close()
-    _become_helper(plan, helpers_end.fileno(), hosts_fd)
+    _become_helper(plan, helpers_end.fileno(), hosts_fd, output, (agent, wireguard_go))
+
+
+def fill_standard_descriptors() -> None:
+    """Put /dev/null where 0, 1 or 2 is closed: else the next file opened, say the hosts file, becomes an output."""
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
 
 
 def resolve_users(text: str) -> tuple[Identity, Identity]:
@@ -262,25 +273,30 @@ def _warn(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the network-facing processes write."""
+    """Write ends of the pipes to logpipe: the agent's standard output, everybody's errors, the helper's own log."""
 
     out: int
     err: int
+    log: int
 
 
-def _outlet(helper: Identity) -> Output:
-    """Our own 1 and 2 if both are pipes or sockets; else pipes to a process that copies to them (see logpipe)."""
-    if all(stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) for mode in (os.fstat(1).st_mode, os.fstat(2).st_mode)):
-        return Output(1, 2)
-    (out_end, out), (err_end, err) = os.pipe(), os.pipe()
+def _start_logpipe(helper: Identity) -> Output:
+    """The only one of us that keeps the operator's output, whatever that is: a terminal, a file, a pipe, a socket."""
+    ends = [os.pipe() for _ in range(3)]
+
+    def before_exec() -> None:
+        os.setsid()  # Ctrl-C is for the helper; what is said about it must still come through
+        helper.assume()
+
+    readers = [reader for reader, _ in ends]
     argv = [sys.executable, "-I", "-m", "privhelper.logpipe"]
-    _spawn(argv, _ENVIRONMENT, [_null(), _reopened(1), _reopened(2), out_end, err_end], helper.assume)
-    os.close(out_end)
-    os.close(err_end)
-    return Output(out, err)
+    _spawn(argv, _ENVIRONMENT, [_null(), _reopened(1), _reopened(2), *readers], before_exec)
+    for reader in readers:
+        os.close(reader)
+    return Output(*(writer for _, writer in ends))
 
 
-def _start_wireguard_go(interface: str, helper: Identity, log_level: str, output: Output) -> None:
+def _start_wireguard_go(interface: str, helper: Identity, log_level: str, output: Output) -> int:
     program = shutil.which("wireguard-go", path=_ENVIRONMENT["PATH"])
     if program is None:
         raise LaunchError(
@@ -307,9 +323,10 @@ def _start_wireguard_go(interface: str, helper: Identity, log_level: str, output
     }
     # It logs to its standard output.
     fds = [_null(), output.err, output.err, tun, listener]
-    _spawn([program, "--foreground", interface], environment, fds, before_exec)
+    pid = _spawn([program, "--foreground", interface], environment, fds, before_exec)
     os.close(tun)
     os.close(listener)
+    return pid
 
 
 def _tun_flags(program: str) -> int:
@@ -355,7 +372,7 @@ def _uapi_listener(interface: str, helper: Identity) -> int:
     return listener.detach()
 
 
-def _start_agent(plan: Plan, socket_fd: int, output: Output) -> None:
+def _start_agent(plan: Plan, socket_fd: int, output: Output) -> int:
     config = os.memfd_create("wesher-agent", os.MFD_CLOEXEC)
     os.write(config, plan.agent_config)
     os.lseek(config, 0, os.SEEK_SET)
@@ -368,30 +385,33 @@ def _start_agent(plan: Plan, socket_fd: int, output: Output) -> None:
     # must cost log lines, not acks.
     out, err = _reopened(output.out, os.O_NONBLOCK), _reopened(output.err, os.O_NONBLOCK)
     fds = [_null(), out, err, socket_fd, config]
-    _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, fds, before_exec)
+    pid = _spawn([sys.executable, "-I", "-m", plan.agent_module], _ENVIRONMENT, fds, before_exec)
     os.close(config)
+    return pid
 
 
-def _become_helper(plan: Plan, socket_fd: int, hosts_fd: int | None) -> NoReturn:
+def _become_helper(
+    plan: Plan, socket_fd: int, hosts_fd: int | None, output: Output, children: Sequence[int]
+) -> NoReturn:
     pinned = plan.pinned if hosts_fd is not None else replace(plan.pinned, etc_hosts=False)
     argv = [sys.executable, "-I", "-m", "privhelper", *pinned.to_argv(), "--log-level", plan.log_level]
-    argv += ["--agent-fd", str(PEER_FD)]
+    argv += ["--agent-fd", str(PEER_FD), "--children", ",".join(map(str, children))]
     extra = []
     if hosts_fd is not None:
         argv += ["--hosts-fd", str(EXTRA_FD)]
         extra = [hosts_fd]
     # A terminal that was stopped, or a reader that sleeps, must not stop the helper: it rather loses a log line.
-    _install([_null(), _null(), _reopened(2, os.O_NONBLOCK), socket_fd, *extra])
+    _install([_null(), _null(), _reopened(output.log, os.O_NONBLOCK), socket_fd, *extra])
     plan.helper.assume([NET_ADMIN])
     os.execve(argv[0], argv, _ENVIRONMENT)  # noqa: S606 - an absolute path and a clean environment
 
 
 def _spawn(
     argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int], before_exec: Callable[[], None]
-) -> None:
-    """Fork and exec with `fds` as descriptors 0, 1, 2 … and nothing else."""
-    if os.fork() != 0:
-        return
+) -> int:
+    """Fork and exec with `fds` as descriptors 0, 1, 2 … and nothing else; the child's pid."""
+    if (pid := os.fork()) != 0:
+        return pid
     try:
         _install(fds)
         before_exec()

@@ -1,10 +1,11 @@
-"""What agent and wireguard-go write, brought to the operator's terminal or file by a process that is neither.
+"""What the others write, brought to where the operator wants it by a process that does nothing else.
 
-    python -I -m privhelper.logpipe     0 null, 1 and 2 the operator's, 3 what goes to 1, 4 what goes to 2
+    python -I -m privhelper.logpipe     0 null, 1 and 2 the operator's; 3 goes to 1, 4 and 5 (the helper's) to 2
 
 Who holds a terminal's descriptor, even write-only, can switch its echo off, read what the operator types and stop its
-output for everybody; who holds a log file's can rewrite it. So the network-facing processes write into pipes. This
-one has no capability and no other descriptor, replaces what is not printable, and ends when the last writer has.
+output for everybody; who holds a log file's can rewrite it, a socket's can read from it. So the others write into
+pipes, without blocking where they must not. This one has no capability, replaces what is not printable, and ends when
+the last writer has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final
 
 from privhelper.sandbox import confine
 
-ROUTES: Final = {3: 1, 4: 2}
+ROUTES: Final = {3: 1, 4: 2, 5: 2}
 """From which descriptor to which."""
 
 _UNPRINTABLE: Final = re.compile(rb"[^\n\t -~]")

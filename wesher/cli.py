@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, TextIO
 
 import click
 
-from privhelper.launch import LaunchError, Plan, launch, resolve_users
+from privhelper.launch import LaunchError, Plan, fill_standard_descriptors, launch, resolve_users
 from privhelper.options import NODE_NAME, Option, pin
 from wesher.config import NOT_YET, OPTIONS, AgentConfig, parse_cluster_key
 from wesher.control_client import NotRunning, Unusable, get
@@ -138,7 +138,7 @@ def _plan(values: Mapping[str, Any]) -> Plan:
         state_file=state_file,
         runtime_dir=values["runtime-dir"],
         log_level=values["log-level"],
-        show_key=sys.stdout.isatty(),
+        show_key=sys.stdout is not None and sys.stdout.isatty(),
     )
     return Plan(
         pinned=pinned,
@@ -302,6 +302,7 @@ def decode(cluster_key_file: str, capture: TextIO) -> None:
 
 def main() -> NoReturn:
     """The console script `wesher`."""
+    fill_standard_descriptors()  # before anything is opened: it would be taken for the operator's output
     if len(sys.argv) == 1 or sys.argv[1] not in cli.commands or sys.argv[1] == "agent":
         _restart_without_key()
     try:

@@ -246,3 +246,6 @@ def test_a_replaced_hosts_file_is_left_alone(make_lab: Callable[[int], Lab]) -> 
 
     assert before == first.hosts()
     assert 1 == len(peer_keys(first))  # the tunnel does not depend on it
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait(10) == 1  # lines of ours may be in the new file, and nobody takes them away
+    assert "Stale file handle" in daemon.stderr_text() or "replaced" in daemon.stderr_text()

@@ -33,9 +33,9 @@ NET_ADMIN = 1 << 12
 CLEAN_ENVIRONMENT = {"PATH", "LANG"}
 
 # What each process holds when idle, by kind; ARCHITECTURE.md says what each is for.
-LOGPIPE_DESCRIPTORS = Counter({"/dev/null": 1, "output": 2, "pipe": 2, "epoll": 1})
+LOGPIPE_DESCRIPTORS = Counter({"/dev/null": 1, "output": 2, "pipe": 3, "epoll": 1})
 HELPER_DESCRIPTORS = Counter(
-    {"/dev/null": 2, "output": 1, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 1, "epoll": 1}
+    {"/dev/null": 2, "pipe": 1, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 1, "epoll": 1}
 )
 AGENT_DESCRIPTORS = Counter({"/dev/null": 1, "pipe": 2, "seqpacket": 1, "unix": 3, "udp": 1, "tcp": 1, "epoll": 1})
 
@@ -174,6 +174,24 @@ def test_no_process_has_a_descriptor_beyond_the_listed_ones(pair: tuple[Node, Da
     assert LOGPIPE_DESCRIPTORS == descriptors(all_of(daemon)["logpipe"])
     until(lambda: HELPER_DESCRIPTORS == descriptors(daemon.pid), 5, "the helper's descriptors")
     until(lambda: AGENT_DESCRIPTORS == descriptors(daemon.agent_pid), 5, "the agent's, when no exchange is under way")
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+def test_a_closed_standard_descriptor_does_not_make_the_hosts_file_an_output(
+    make_lab: Callable[[int], Lab], closed: str
+) -> None:
+    """The first file opened would take its number, and every log line would land in it."""
+    node = make_lab(1).nodes[0]
+    before = node.hosts()
+    closing = " ".join(f"{fd}>&-" for fd in closed.split())
+    command = f"exec {wesher_command()} --user {AGENT_UID}:{HELPER_UID} --log-level debug {closing}"
+    daemon = node.start_program("sh", "-c", command)
+    until(lambda: status(node), 10, "up")
+
+    daemon.signal(signal.SIGTERM)
+
+    assert daemon.wait(10) == 0
+    assert before == node.hosts()
 
 
 def test_environments_are_clean(pair: tuple[Node, Daemon]) -> None:

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import EADDRNOTAVAIL
 from ipaddress import ip_address
@@ -46,7 +47,7 @@ from wesher.runtime.joining import Joining
 from wesher.runtime.peers import Peers
 from wesher.runtime.state_file import StateFile
 from wesher.swim.config import SwimConfig
-from wesher.swim.event import Conflict, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
+from wesher.swim.event import Ahead, Conflict, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
 from wesher.swim.event import Event as SwimEvent
 from wesher.swim.io import Endpoint
 from wesher.swim.node import Identity, Node
@@ -84,7 +85,8 @@ def main() -> NoReturn:
     except HelperGone as error:
         log.error("stopping: %s", error)
         status = 1
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -211,7 +213,7 @@ class Agent:
         self._peers = Peers(helper, standing.policy(), self._node.members)
         self._gossip: Gossip | None = None
         self._joining: Joining | None = None
-        self._conflicts: set[str] = set()
+        self._complained_of: set[str] = set()
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
 
@@ -346,17 +348,26 @@ class Agent:
                 self._unsaved.set()
             case Suspected(member):
                 log.info("member %s does not answer", ascii(member.name))
-            case Conflict(member, claimant) if member.name not in self._conflicts:
-                if len(self._conflicts) >= self._node.config.max_members:
-                    self._conflicts.clear()
-                self._conflicts.add(member.name)  # said once a name: a claimant repeats itself for ever
+            case Conflict(member, claimant) if self._is_new(member.name):
                 log.warning("name %s of %s is claimed by %s too", ascii(member.name), member.endpoint, claimant)
+            case Ahead(name) if self._is_new(name):
+                log.warning(
+                    "%s is not believed: its clock is more than a day ahead of ours, or ours behind", ascii(name)
+                )
             case Exchanged() if self._joining is not None:
                 self._joining.exchanged(event)
             case LeaveFinished():
                 self._left.set()
             case _:
                 pass
+
+    def _is_new(self, name: str) -> bool:
+        """Whether nothing has been said of `name` yet: who gives cause for it repeats itself for ever."""
+        if len(self._complained_of) >= self._node.config.max_members:
+            self._complained_of.clear()
+        known = name in self._complained_of
+        self._complained_of.add(name)
+        return not known
 
     async def _keep_saved(self) -> None:
         while True:

@@ -63,8 +63,8 @@ class ControlServer:
         except (OSError, TimeoutError, h11.RemoteProtocolError):
             pass  # the other end's fault and loss
         finally:
+            await _close(writer)
             self._open -= 1
-            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16384)
@@ -86,6 +86,16 @@ class ControlServer:
         if request.method != b"GET":
             return 405, {"error": "only GET is answered here"}
         return 200, await handler()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Let the answer go out, but not for ever to one who does not read it."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_WITHIN):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 async def _next_request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:

@@ -45,6 +45,13 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Somebody announces himself with an incarnation that no clock explains, and is not believed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exchanged:
     """A push/pull that we began is over. `failure` is empty, or says why."""
 
@@ -58,4 +65,4 @@ class LeaveFinished:
     """Our leave has been told as often as it is worth, or its time is up."""
 
 
-Event = Joined | Updated | Suspected | Gone | Conflict | Exchanged | LeaveFinished
+Event = Joined | Updated | Suspected | Gone | Conflict | Ahead | Exchanged | LeaveFinished

@@ -8,9 +8,10 @@ The rules are memberlist's (protocol 5.2 to 5.4), as a table; `i` is the incarna
     dead(i)      ignore    i >= j     i >= j                  ignore        i >= j: refute, unless leaving
 
 An alive from another address than the known one is a conflict, whatever its incarnation, unless the known one left.
-An incarnation ahead of the clock is ignored, unless it is the next one after that known: else a handful of messages
-could drive a member's incarnation to the end of its 32 bits, where it can refute no more. A clock that stands before
-this program was written knows nothing; then half of the range is let through.
+An incarnation more than a day ahead of the clock is ignored, by everybody alike: what others believe of a member it
+can refute, and what it says in refuting they believe, if only a second later. Any way to go beyond, however slowly,
+would let one message after the other drive a member to where nobody hears it. A clock that stands before this program
+was written knows nothing; then half of the range is let through.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Ruling(Enum):
 
 def rule_alive(held: Member | None, news: Alive, *, is_self: bool, leaving: bool, seconds_since_2020: int) -> Ruling:
     """The ruling on an alive message."""
-    if (is_self and leaving) or _absurd(news.incarnation, held, seconds_since_2020):
+    if (is_self and leaving) or is_ahead(news.incarnation, seconds_since_2020):
         return Ruling.IGNORE
     if held is None:
         return Ruling.ACCEPT
@@ -66,7 +67,7 @@ def rule_alive(held: Member | None, news: Alive, *, is_self: bool, leaving: bool
 
 def rule_suspect(held: Member | None, news: Suspect, *, is_self: bool, seconds_since_2020: int) -> Ruling:
     """The ruling on a suspect message."""
-    if held is None or news.incarnation < held.incarnation or _absurd(news.incarnation, held, seconds_since_2020):
+    if held is None or news.incarnation < held.incarnation or is_ahead(news.incarnation, seconds_since_2020):
         return Ruling.IGNORE
     if held.state is NodeState.SUSPECT:
         return Ruling.CONFIRM
@@ -77,16 +78,16 @@ def rule_suspect(held: Member | None, news: Suspect, *, is_self: bool, seconds_s
 
 def rule_dead(held: Member | None, news: Dead, *, is_self: bool, leaving: bool, seconds_since_2020: int) -> Ruling:
     """The ruling on a dead message; where node and accuser are the same it is a leave."""
-    if held is None or news.incarnation < held.incarnation or _absurd(news.incarnation, held, seconds_since_2020):
+    if held is None or news.incarnation < held.incarnation or is_ahead(news.incarnation, seconds_since_2020):
         return Ruling.IGNORE
     if not held.is_live:
         return Ruling.IGNORE
     return Ruling.REFUTE if is_self and not leaving else Ruling.ACCEPT
 
 
-def _absurd(incarnation: int, held: Member | None, seconds_since_2020: int) -> bool:
-    next_known = held.incarnation + 1 if held is not None else 0
-    return incarnation > min(HIGHEST, max(next_known, highest_sane(seconds_since_2020)))
+def is_ahead(incarnation: int, seconds_since_2020: int) -> bool:
+    """Whether no clock explains `incarnation`."""
+    return incarnation > highest_sane(seconds_since_2020)
 
 
 class Members:

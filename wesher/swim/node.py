@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from wesher.swim.awareness import Awareness
 from wesher.swim.broadcast import BroadcastQueue
 from wesher.swim.config import SwimConfig, push_pull_interval, retransmit_limit
-from wesher.swim.event import Conflict, Event, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
+from wesher.swim.event import Ahead, Conflict, Event, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
 from wesher.swim.exchanges import Exchange, Exchanges, Purpose
 from wesher.swim.io import (
     Action,
@@ -33,7 +33,7 @@ from wesher.swim.io import (
     from_wire,
 )
 from wesher.swim.member import Member
-from wesher.swim.members import Members, Ruling, rule_alive, rule_dead, rule_suspect
+from wesher.swim.members import CLOCK_HEADROOM, Members, Ruling, is_ahead, rule_alive, rule_dead, rule_suspect
 from wesher.swim.probe import Probe, Relay
 from wesher.swim.push_pull import everything, news, speaks_our_protocol
 from wesher.swim.suspicion import Suspicion
@@ -181,6 +181,10 @@ class Node:
     def set_calendar(self, seconds_since_2020: int, now: float) -> None:
         """What the calendar shows; say it again whenever it may have been set."""
         self._calendar = seconds_since_2020 - now
+        # A day more than what is believed: a refutation at the very edge is only a second ahead of its time.
+        if is_ahead(self.me.incarnation - CLOCK_HEADROOM, seconds_since_2020) and self._leaving_until is None:
+            # Driven up while our clock was not set, to where those whose clock is do not hear us: begin again.
+            self._announce(replace(self.me, incarnation=seconds_since_2020).as_alive(), now)
 
     def leave(self, now: float) -> None:
         """Tell everybody that we leave; LeaveFinished follows. There is no way back for this instance."""
@@ -273,6 +277,10 @@ class Node:
         is_self = name == self.identity.name
         leaving = self._leaving_until is not None
         today = self._seconds_since_2020(now)
+        if is_ahead(message.incarnation, today):
+            self.counters["incarnation ahead of the clock"] += 1
+            self._events.append(Ahead(name))
+            return
         match rule_alive(held, message, is_self=is_self, leaving=leaving, seconds_since_2020=today):
             case Ruling.CONFLICT:
                 assert held is not None  # noqa: S101 - nobody conflicts with an unknown name

@@ -341,7 +341,7 @@ def test_a_lock_held_by_someone_else_is_an_error_in_bounded_time(monkeypatch: py
 
 
 def test_our_lines_are_cleared_whoever_holds_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name must not outlive its tunnel; an unlocked file is as good, and a replaced one is left alone."""
+    """A name must not outlive its tunnel; an unlocked file is as good, and of a replaced one it is said."""
     monkeypatch.setattr(hosts, "LOCK_WITHIN", 0.05)
     with hosts_file(b"127.0.0.1 localhost") as (path, file), path.open("r+b") as other:
         for held in (True, False):
@@ -353,7 +353,8 @@ def test_our_lines_are_cleared_whoever_holds_the_lock(monkeypatch: pytest.Monkey
             fcntl.fcntl(other, fcntl.F_OFD_SETLK, UNLOCK)
         file.write([A])
         moved = path.rename(path.with_name("moved"))
-        file.clear()
+        with pytest.raises(OSError, match="replaced"):
+            file.clear()
         assert b"node-a" in moved.read_bytes()
 
 

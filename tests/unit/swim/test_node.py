@@ -23,7 +23,7 @@ from tests.unit.swim.alone import (
     waiting,
 )
 from tests.unit.swim.virtual import PORT, START, TODAY, endpoint, make_node
-from wesher.swim.event import Conflict, Gone, Joined, LeaveFinished, Suspected, Updated
+from wesher.swim.event import Ahead, Conflict, Gone, Joined, LeaveFinished, Suspected, Updated
 from wesher.swim.io import (
     Connect,
     Endpoint,
@@ -518,7 +518,7 @@ def test_an_absurd_incarnation_is_ignored(known):
     node.receive_datagram(sealed(*news), STRANGER, START)
     assert held(node, "b") == before
     assert node.me.incarnation == 1
-    assert node.events() == []
+    assert node.events() == [Ahead("b")]
 
 
 def test_the_calendar_runs_on():
@@ -529,6 +529,34 @@ def test_the_calendar_runs_on():
     assert held(node, "b") is None
     node.receive_datagram(sealed(alive("b", 2, later)), STRANGER, START + 10 * 86_400)
     assert held(node, "b").incarnation == later
+
+
+def test_nobody_is_driven_to_where_nobody_hears_it():
+    """Accused one higher each time, to its face alone, it says nothing in refuting that others do not believe."""
+    node = knowing("b")
+    edge = TODAY + 86_400
+    for _ in range(100):
+        accused = max(edge, node.me.incarnation)
+        node.receive_datagram(sealed(Suspect(accused, "a", "x")), STRANGER, START)
+    assert node.me.incarnation == edge + 1
+    other = knowing()
+    other.receive_datagram(sealed(alive("b", 2, edge + 1)), STRANGER, START)
+    assert held(other, "b") is None
+    assert other.events() == [Ahead("b")]
+    other.receive_datagram(sealed(alive("b", 2, edge + 1)), STRANGER, START + 1)
+    assert held(other, "b").incarnation == edge + 1
+
+
+def test_who_was_driven_up_while_its_clock_was_not_set_begins_again():
+    """One message suffices for that; once the clock is set, the node is where others hear it."""
+    node = knowing("b")
+    node.set_calendar(1000, START)
+    node.receive_datagram(sealed(Suspect(1 << 30, "a", "x")), STRANGER, START)
+    assert node.me.incarnation == (1 << 30) + 1
+    node.set_calendar(TODAY, START)
+    assert node.me.incarnation == TODAY
+    node.set_calendar(TODAY + 1, START + 1)
+    assert node.me.incarnation == TODAY
 
 
 def test_a_clock_that_is_set_later_is_believed():
