@@ -250,3 +250,23 @@ def test_an_answer_that_makes_no_sense_is_an_error(tmp_path, said):
         server.close()
 
     asyncio.run(run())
+
+
+def test_an_answer_that_is_not_read_does_not_hold_its_place(tmp_path, monkeypatch):
+    """The one place there is is free again, though the first client is still connected and has read nothing."""
+    monkeypatch.setattr(control, "_WITHIN", 0.1)
+    monkeypatch.setattr(control, "MAX_CONNECTIONS", 1)
+
+    async def large() -> object:
+        return "x" * 4_000_000
+
+    async def scene(at: str) -> None:
+        with socket.socket(socket.AF_UNIX) as lazy:
+            lazy.connect(at)
+            lazy.sendall(request(path="/large"))
+            head = b""
+            while not head.startswith(b"HTTP/1.1 200 "):
+                with suppress(ConnectionError):
+                    head, _ = await answer(at, request())
+
+    serve(tmp_path, scene, large=large)
