@@ -385,6 +385,26 @@ def test_escape_sequences_of_a_hostile_agent_do_not_reach_the_output(make_lab: C
     until(lambda: "\\x1b]0;owned\\x07 and \\xc3\\xa9\n" in daemon.stderr_text(), 5, "it is spelled out")
 
 
+def test_into_a_pipe_too_only_logpipe_writes(make_lab: Callable[[int], Lab]) -> None:
+    """`wesher 2>&1 | tee log`: what the agent holds is a pipe of ours, and what it writes comes out spelled out."""
+    node = make_lab(1).nodes[0]
+    piped = node.start_program("sh", "-c", f"{wesher_command()} --user {AGENT_UID}:{HELPER_UID} 2>&1 | cat")
+    until(lambda: status(node), 10, "up")
+    children = piped.children()
+    (cat,) = (pid for pid, argv in children.items() if argv == ["cat"])
+    holders = {
+        "".join(argv[:4])
+        for pid, argv in children.items()
+        if pid != cat and os.readlink(f"/proc/{cat}/fd/0") in {os.readlink(f"/proc/{pid}/fd/{n}") for n in (1, 2)}
+    }
+    assert [name for name in holders if not name.endswith("privhelper.logpipe")] == []
+    assert len(holders) == 1
+    (agent,) = (pid for pid, argv in children.items() if "wesher.runtime.agent" in argv)
+    with open(f"/proc/{agent}/fd/2", "wb", buffering=0) as agents_stderr:
+        agents_stderr.write(b"\x1b[2J\n")
+    until(lambda: "\\x1b[2J" in piped.stdout_text(), 5, "it is spelled out")
+
+
 def test_a_reader_of_the_log_that_sleeps_costs_log_lines_and_nothing_else(make_lab: Callable[[int], Lab]) -> None:
     """As when the operator presses Ctrl-S: the agent goes on answering, the helper goes on serving, and both end."""
     lab = make_lab(2)
