@@ -9,6 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+PROFILES: Final = ("mesh", "lan", "wan")
+"""Names of profiles, the default first."""
+
 PUSH_PULL_SCALE_THRESHOLD: Final = 32
 """Members up to which full exchanges come at their base interval (memberlist's pushPullScaleThreshold)."""
 
@@ -18,7 +21,7 @@ class SwimConfig:
     """One profile. Names are memberlist's; protocol section 6 has the values."""
 
     probe_interval: float
-    """Between two probes, and the time one probe has."""
+    """Between the beginnings of two probes."""
     probe_timeout: float
     """Until a direct ping counts as unanswered and relays are asked."""
     indirect_checks: int
@@ -34,10 +37,51 @@ class SwimConfig:
     awareness_max_multiplier: int
     stream_timeout: float
     """For one whole exchange over a stream."""
+    probe_overlap: int = 1
+    """Probe intervals that one probe has, and probes under way at once. 1, one after the other, is memberlist's."""
     leave_timeout: float = 5.0
     """How long a leave is gossiped at most; about two gossip rounds suffice."""
     max_members: int = 2000
     """Members known at once, this node included: twice --max-peers. The newest strangers are dropped."""
+
+    @classmethod
+    def profile(cls, name: str) -> SwimConfig:
+        """The profile called `name`, one of PROFILES. Raises ValueError."""
+        match name:
+            case "mesh":
+                return cls.mesh()
+            case "lan":
+                return cls.lan()
+            case "wan":
+                return cls.wan()
+            case _:
+                raise ValueError(f"{name!r} is no profile; give one of {', '.join(PROFILES)}")
+
+    @classmethod
+    def mesh(cls) -> SwimConfig:
+        """Ours: a dead node is known to all of 100 within 10 s, with round trips of 300 ms of which a tenth fails.
+
+        A death takes the wait for the first probe, that probe, the shortest suspicion, and the spreading of the news:
+        with n members about 4.6 probe intervals at worst (one run in a hundred), a probe's time, and
+        mult * log10(n) intervals. memberlist's LAN numbers need 12 s for that, and at 300 ms every lost packet there
+        is a suspicion, since a probe's time is over before relays can answer. So: shorter intervals and longer
+        probes, which therefore overlap.
+        """
+        return cls(
+            probe_interval=0.5,  # the wait for the first probe is the longest part of a slow detection
+            probe_overlap=3,  # 1.5 s: until 0.5 unanswered, until 1.1 acked by relays, until 1.3 nacked
+            probe_timeout=0.5,  # a round trip of 300 ms, and two thirds more for jitter
+            indirect_checks=3,  # one in 160 probes that were unanswered stays so, without the stream ping
+            suspicion_mult=4,  # 2 s to 10 members, 4 s to 100: a refutation takes 0.5 s, at worst 1.5
+            suspicion_max_timeout_mult=6,  # a lone accuser waits that many times longer: two others have to agree
+            push_pull_interval=15.0,  # whom gossip misses hears within 30 s; 45 s apart at 100 members
+            gossip_interval=0.2,
+            gossip_nodes=4,  # 100 members in four rounds
+            gossip_to_the_dead=60.0,  # remembered for longer than full exchanges are apart, lest one revive the dead
+            retransmit_mult=4,
+            awareness_max_multiplier=8,
+            stream_timeout=10.0,
+        )
 
     @classmethod
     def lan(cls) -> SwimConfig:

@@ -2,7 +2,7 @@
 
 A stream carries one request and at most one answer. Strangers can open streams and send into them, and only a whole
 blob's tag tells them from members, so what may wait here is bounded in number, bytes and time. What comes over a
-stream is the node's to understand.
+stream is not this file's to understand.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Exchanges:
         self._keyring = keyring
         self._by_stream: dict[int, Exchange] = {}
         self._last_dialled = 0
+
+    def __len__(self) -> int:
+        return len(self._by_stream)
 
     def __contains__(self, stream: int) -> bool:
         return stream in self._by_stream

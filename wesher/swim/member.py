@@ -1,4 +1,7 @@
-"""A member as this node sees it: an immutable record, replaced whole when something about it changes."""
+"""A member as this node sees it: an immutable record, replaced whole when something about it changes.
+
+And who this node itself is, which never changes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,19 @@ from dataclasses import dataclass
 from wesher.swim.io import Endpoint, from_wire
 from wesher.wire.limits import VSN
 from wesher.wire.messages import Alive, NodeState, PushNodeState
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is: `addr` is announced byte for byte (4 or 16 bytes), for its whole life."""
+
+    name: str
+    addr: bytes
+    port: int
+
+    def source(self) -> tuple[bytes, int, str]:
+        """The source fields of a ping: where the ack goes, for those who answer there."""
+        return self.addr, self.port, self.name
 
 
 @dataclass(frozen=True, slots=True)

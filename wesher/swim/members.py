@@ -3,11 +3,21 @@
 The rules are memberlist's (protocol 5.2 to 5.4), as a table; `i` is the incarnation in the message, `j` the one held:
 
                  unknown   ALIVE      SUSPECT                 DEAD, LEFT    self
-    alive(i)     accept    i > j      i > j                   i > j         i > j, or i = j and other data: refute
+    alive(i)     i > 0     i > j      i > j                   i > j, (1)    i > j, or i = j and other data: refute
     suspect(i)   ignore    i >= j     i >= j: a confirmation  ignore        i >= j: refute
     dead(i)      ignore    i >= j     i >= j                  ignore        i >= j: refute, unless leaving
 
-An alive from another address than the known one is a conflict, whatever its incarnation, unless the known one left.
+    (1) i <= j, but other metadata: tell
+
+An alive from another address than the known one is a conflict, whatever its incarnation. Where the known one has left
+it is accepted if vacant: a leave is easily forged, and must not give a live member's name away (see succession).
+
+*Tell* is for a member that restarts below what is remembered of it, as Go nodes do, and meets who remembers at a
+second or third remove. Its new key shows that it is no echo of the life that ended, but that is no proof: whoever
+recorded an announcement of an earlier life still, can play it back. So nothing is believed at an incarnation lower
+than the one held. Rather the member is told, at its address, what is held against it; if it lives, it outbids that,
+as it does when a full exchange tells it.
+
 An incarnation more than a day ahead of the clock is ignored, by everybody alike: what others believe of a member it
 can refute, and what it says in refuting they believe, if only a second later. Any way to go beyond, however slowly,
 would let one message after the other drive a member to where nobody hears it. A clock that stands before this program
@@ -49,25 +59,43 @@ class Ruling(Enum):
     CONFIRM = auto()
     REFUTE = auto()
     CONFLICT = auto()
+    TELL = auto()
+    """Ignore it, but let the member know what we hold against it."""
+    IF_VACANT = auto()
+    """Accept it once nobody of that name answers at the address we hold."""
 
 
-def rule_alive(held: Member | None, news: Alive, *, is_self: bool, leaving: bool, seconds_since_2020: int) -> Ruling:
-    """The ruling on an alive message."""
+def rule_alive(
+    held: Member | None,
+    news: Alive,
+    *,
+    is_self: bool,
+    leaving: bool,
+    seconds_since_2020: int,
+    vacant: bool = False,
+) -> Ruling:
+    """The ruling on an alive message; `vacant`: at the address held, nobody of that name answers."""
     if (is_self and leaving) or is_ahead(news.incarnation, seconds_since_2020):
         return Ruling.IGNORE
     if held is None:
-        return Ruling.ACCEPT
+        return Ruling.ACCEPT if news.incarnation > 0 else Ruling.IGNORE
     if (news.addr, news.port) != (held.addr, held.port):
-        return Ruling.ACCEPT if held.state is NodeState.LEFT and not is_self else Ruling.CONFLICT
+        if held.state is not NodeState.LEFT or is_self:
+            return Ruling.CONFLICT
+        return Ruling.ACCEPT if vacant else Ruling.IF_VACANT
     if is_self:
         same = news.incarnation == held.incarnation and (news.meta, news.vsn) == (held.meta, held.vsn)
         return Ruling.IGNORE if news.incarnation < held.incarnation or same else Ruling.REFUTE
-    return Ruling.ACCEPT if news.incarnation > held.incarnation else Ruling.IGNORE
+    if news.incarnation > held.incarnation:
+        return Ruling.ACCEPT
+    return Ruling.IGNORE if held.is_live or news.meta == held.meta else Ruling.TELL
 
 
 def rule_suspect(held: Member | None, news: Suspect, *, is_self: bool, seconds_since_2020: int) -> Ruling:
     """The ruling on a suspect message."""
-    if held is None or news.incarnation < held.incarnation or is_ahead(news.incarnation, seconds_since_2020):
+    if held is None or news.incarnation < held.incarnation:
+        return Ruling.IGNORE
+    if _drives_up(held, news.incarnation, is_self, seconds_since_2020):
         return Ruling.IGNORE
     if held.state is NodeState.SUSPECT:
         return Ruling.CONFIRM
@@ -78,11 +106,21 @@ def rule_suspect(held: Member | None, news: Suspect, *, is_self: bool, seconds_s
 
 def rule_dead(held: Member | None, news: Dead, *, is_self: bool, leaving: bool, seconds_since_2020: int) -> Ruling:
     """The ruling on a dead message; where node and accuser are the same it is a leave."""
-    if held is None or news.incarnation < held.incarnation or is_ahead(news.incarnation, seconds_since_2020):
+    if held is None or news.incarnation < held.incarnation:
+        return Ruling.IGNORE
+    if _drives_up(held, news.incarnation, is_self, seconds_since_2020):
         return Ruling.IGNORE
     if not held.is_live:
         return Ruling.IGNORE
     return Ruling.REFUTE if is_self and not leaving else Ruling.ACCEPT
+
+
+def _drives_up(held: Member, incarnation: int, is_self: bool, seconds_since_2020: int) -> bool:
+    """Whether believing an accusation would bring a member, or us in refuting it, to where no clock explains it.
+
+    Another's that stands there already, since our clock has been put back meanwhile, can still die.
+    """
+    return is_ahead(incarnation, seconds_since_2020) and (is_self or incarnation > held.incarnation)
 
 
 def is_ahead(incarnation: int, seconds_since_2020: int) -> bool:

@@ -54,14 +54,14 @@ def knowing(*names: str, config: SwimConfig = LAN, incarnation: int = 1, meta: b
 
 def hush(node: Node) -> None:
     """Everything the node had to say is said, and what has happened is told."""
-    node._broadcasts.take(1 << 20, 0)
+    node._outbox.broadcasts.take(1 << 20, 0)
     node.actions()
     node.events()
 
 
 def waiting(node: Node) -> list[bytes]:
     """The news that waits to be gossiped; it is gone then."""
-    return node._broadcasts.take(1 << 20, 0)
+    return node._outbox.broadcasts.take(1 << 20, 0)
 
 
 def held(node: Node, name: str) -> Member | None:

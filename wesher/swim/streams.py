@@ -1,0 +1,177 @@
+"""What is said over streams: full exchanges, pings where UDP fails, and a fixed word for who cannot speak to us.
+
+A stream carries one request and at most one answer (protocol 4). What is to be merged, and what became of the
+exchanges that we began, is returned: using it is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from wesher.swim.config import SwimConfig
+from wesher.swim.event import Exchanged
+from wesher.swim.exchanges import Exchange, Exchanges, Purpose
+from wesher.swim.io import (
+    CloseStream,
+    Connect,
+    Endpoint,
+    StreamAccepted,
+    StreamConnected,
+    StreamData,
+    StreamEnded,
+    StreamInput,
+)
+from wesher.swim.member import Identity
+from wesher.swim.members import Members
+from wesher.swim.outbox import Outbox
+from wesher.swim.probe import StreamPing
+from wesher.swim.push_pull import everything
+from wesher.wire.errors import WireError
+from wesher.wire.messages import Ack, ErrorReply, Ping, PushPull, StreamMessage, UserMessage
+
+StreamResult = PushPull | Exchanged
+"""Something to merge, or an exchange of ours that is over."""
+
+
+class Streams:
+    """The node's side of every stream."""
+
+    def __init__(
+        self,
+        config: SwimConfig,
+        identity: Identity,
+        members: Members,
+        outbox: Outbox,
+        exchanges: Exchanges,
+        counters: Counter[str],
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._members = members
+        self._outbox = outbox
+        self._exchanges = exchanges
+        self._counters = counters
+
+    @property
+    def deadline(self) -> float:
+        """When `expire` has something to do."""
+        return self._exchanges.deadline
+
+    # --- ours
+
+    def exchange(self, to: Endpoint, now: float, *, join: bool) -> list[StreamResult]:
+        """Begin a push/pull."""
+        stream = self._exchanges.dial(Purpose.JOIN if join else Purpose.SYNC, to, now)
+        if stream is None:
+            self._counters["too many streams"] += 1
+            return [Exchanged(to, join, "too many streams")]
+        self._outbox.do(Connect(stream, to))
+        return []
+
+    def ping(self, wanted: StreamPing, now: float) -> None:
+        """Begin a ping over a stream; an answer is noted in the probe."""
+        stream = self._exchanges.dial(Purpose.PING, wanted.to, now, wanted.probe)
+        if stream is None:
+            self._counters["too many streams"] += 1
+        else:
+            self._outbox.do(Connect(stream, wanted.to))
+
+    # --- what comes in
+
+    def receive(self, event: StreamInput, now: float) -> list[StreamResult]:
+        """Something about a stream: of ours, or newly accepted."""
+        match event:
+            case StreamAccepted(stream):
+                return self._accept(stream, now)
+            case StreamConnected(stream) if stream in self._exchanges:
+                self._begin(stream, self._exchanges[stream], now)
+            case StreamData(stream, data) if stream in self._exchanges:
+                return self._take(stream, data)
+            case StreamEnded(stream, reason) if stream in self._exchanges:
+                return self._finish(stream, reason or "closed before the exchange was over")
+            case StreamConnected(stream):
+                self._outbox.do(CloseStream(stream))  # it came too late
+            case _:
+                pass  # of a stream that is over on our side
+        return []
+
+    def expire(self, now: float) -> list[StreamResult]:
+        """End what has taken too long."""
+        return [
+            result for stream in self._exchanges.expired(now) for result in self._finish(stream, "no answer in time")
+        ]
+
+    def _accept(self, stream: int, now: float) -> list[StreamResult]:
+        displaced = self._exchanges.accept(stream, now)
+        if displaced is None:
+            return []
+        self._counters["too many streams"] += 1
+        return self._finish(displaced, "")
+
+    def _begin(self, stream: int, exchange: Exchange, now: float) -> None:
+        if exchange.probe is not None:
+            ping = Ping(exchange.probe.seq_no, exchange.probe.name, *self._identity.source())
+            self._outbox.send_stream(stream, ping)
+        else:
+            exchange.deadline = now + self._config.stream_timeout
+            self._outbox.send_stream(stream, everything(self._members, join=exchange.purpose is Purpose.JOIN))
+
+    def _take(self, stream: int, data: bytes) -> list[StreamResult]:
+        exchange = self._exchanges[stream]
+        try:
+            message = exchange.reader.feed(data)
+        except WireError as error:
+            self._counters[error.code] += 1
+            if exchange.purpose is Purpose.SERVE:
+                # A fixed text: what exactly was wrong is nobody's business who cannot speak to us.
+                self._outbox.send_stream(stream, ErrorReply("message could not be read"))
+            return self._finish(stream, f"answer could not be read: {error}")
+        if message is None:
+            return self._make_room()
+        if exchange.purpose is Purpose.SERVE:
+            self._serve(stream, message)
+            failure = ""
+        else:
+            failure = _take_answer(exchange, message)
+        merge: list[StreamResult] = [message] if isinstance(message, PushPull) and not failure else []
+        return [*merge, *self._finish(stream, failure)]
+
+    def _make_room(self) -> list[StreamResult]:
+        largest = self._exchanges.overfull()
+        if largest is None:
+            return []
+        self._counters["too much buffered"] += 1
+        return self._finish(largest, "")
+
+    def _serve(self, stream: int, message: StreamMessage) -> None:
+        match message:
+            case Ping(seq_no, node):
+                if node in ("", self._identity.name):
+                    self._outbox.send_stream(stream, Ack(seq_no))
+            case PushPull():
+                # The reply comes before the merge, as memberlist's does: it tells what we knew, not what we just heard.
+                self._outbox.send_stream(stream, everything(self._members, join=message.join))
+            case UserMessage() | ErrorReply() | Ack():
+                self._counters["unexpected stream message"] += 1
+
+    def _finish(self, stream: int, failure: str) -> list[StreamResult]:
+        exchange = self._exchanges.pop(stream)
+        self._outbox.do(CloseStream(stream))
+        if exchange.with_whom is None or exchange.purpose is Purpose.PING:
+            return []
+        return [Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure)]
+
+
+def _take_answer(exchange: Exchange, message: StreamMessage) -> str:
+    """Use the answer to what we dialled for; returns what was wrong with it."""
+    match exchange.purpose, message:
+        case Purpose.PING, Ack(seq_no):
+            if exchange.probe is not None and seq_no == exchange.probe.seq_no:
+                exchange.probe.by_stream = True
+            return ""
+        case ((Purpose.JOIN | Purpose.SYNC), PushPull()):
+            return ""
+        case _, ErrorReply(error):
+            return f"refused by the other side: {error!a}"
+        case _:
+            return "an unexpected message came back"
