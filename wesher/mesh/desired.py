@@ -2,18 +2,23 @@
 
 A member that cannot be a peer costs only itself: it is left out, and named with the reason. What is left satisfies
 the helper's protocol (printable names; no key, address or folded name twice), so that nothing a mesh member does can
-make an honest agent commit a violation. Where two members claim one thing, the record in force keeps it.
+make an honest agent commit a violation.
+
+An overlay address, a key and a name (upper and lower case are one) belong to one peer. Where several members claim
+one, it stays with the member for whom it is in force and who still claims it; what nobody has in force goes to who
+changes least, and among equals to the lower name: that says nothing about right, but the same on every node, and once
+in force it stays. Whoever loses one thing gets nothing. Retained peers come last: they take only what no live member
+is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from privhelper.policy import PEER_REASONS, PeerVerdict, Policy
 from privhelper.protocol import MAX_NAME, Peer
-from wesher.mesh.node_meta import MetaError, MetaFault, NodeMeta, decode
+from wesher.mesh.node_meta import MetaError, MetaFault, decode
 from wesher.swim.member import Member
 
 
@@ -39,19 +44,24 @@ class Desired:
     refused: tuple[Refusal, ...]
 
 
-def desired(members: Iterable[Member], policy: Policy, in_force: Mapping[str, Peer]) -> Desired:
-    """The peers wanted of `members`. `in_force` are the peers last accepted, by name."""
-    candidates: list[Peer] = []
-    refused: list[Refusal] = []
-    for member in members:
-        if member.is_live and member.name != policy.node_name:
-            found = _candidate(member, policy)
-            (candidates if isinstance(found, Peer) else refused).append(found)  # type: ignore[arg-type]
-    candidates.sort(key=lambda peer: (_standing(peer, in_force), peer.name))
-    peers, losers = _without_doubles(candidates)
+def desired(
+    members: Iterable[Member], policy: Policy, in_force: Mapping[str, Peer], retained: Iterable[Peer] = ()
+) -> Desired:
+    """The peers wanted of `members`, and beside them of `retained`, which nobody is told about if they are left out.
+
+    `in_force` are the peers last accepted, by name; no key, address or folded name is there twice.
+    """
+    live = [member for member in members if member.is_live and member.name != policy.node_name]
+    found = [_candidate(member, policy) for member in live]
+    candidates = [peer for peer in found if isinstance(peer, Peer)]
+    refused = [refusal for refusal in found if isinstance(refusal, Refusal)]
+    peers, losers = _without_doubles(_by_standing(candidates, in_force))
     room = 2 * policy.max_peers
     overflow = [Refusal(peer.name, PEER_REASONS[PeerVerdict.TOO_MANY]) for peer in peers[room:]]
-    wanted = sorted(peers[:room], key=lambda peer: peer.name)
+    speaking = {policy.node_name, *(member.name for member in live)}
+    silent = [peer for peer in retained if peer.name not in speaking and _is_possible(peer, policy)]
+    kept = _beside(peers[:room], _by_standing(silent, in_force), policy.max_peers)
+    wanted = sorted((*peers[:room], *kept), key=lambda peer: peer.name)
     return Desired(tuple(wanted), tuple(sorted((*refused, *losers, *overflow), key=lambda r: r.name)))
 
 
@@ -59,7 +69,7 @@ def _candidate(member: Member, policy: Policy) -> Peer | Refusal:
     if not is_printable(member.name):
         return Refusal(member.name, f"name is not 1 to {MAX_NAME} printable ASCII characters")
     try:
-        meta = _decoded(member.meta)
+        meta = decode(member.meta)
     except MetaError as error:
         return Refusal(member.name, str(error))
     peer = Peer(meta.public_key, member.endpoint.ip, meta.overlay_addr, member.name)
@@ -72,18 +82,33 @@ def is_printable(name: str) -> bool:
     return 0 < len(name) <= MAX_NAME and all("!" <= character <= "~" for character in name)
 
 
-@lru_cache(maxsize=4096)
-def _decoded(meta: bytes) -> NodeMeta:
-    """Metadata changes rarely and is asked for at every event."""
-    return decode(meta)
+def _is_possible(peer: Peer, policy: Policy) -> bool:
+    return is_printable(peer.name) and policy.peer_verdict(peer) is PeerVerdict.ACCEPTED
 
 
-def _standing(peer: Peer, in_force: Mapping[str, Peer]) -> int:
-    """0 for what is in force unchanged, 1 for a member in force with a new key or endpoint, 2 for a newcomer."""
-    held = in_force.get(peer.name)
-    if held is None or held.overlay_addr != peer.overlay_addr:
-        return 2
-    return 0 if held.public_key == peer.public_key else 1
+def claims(peer: Peer) -> dict[object, str]:
+    """What belongs to one peer alone, and how it is called."""
+    return {
+        peer.overlay_addr: "overlay address",
+        peer.public_key: "public key",
+        peer.name.lower(): "name, but for upper and lower case,",
+    }
+
+
+def _by_standing(peers: Sequence[Peer], in_force: Mapping[str, Peer]) -> list[Peer]:
+    """First those who claim nothing that another of them has in force; of these, who changes least."""
+    held = {
+        claim: peer.name
+        for peer in peers
+        if peer.name in in_force
+        for claim in claims(peer).keys() & claims(in_force[peer.name]).keys()
+    }
+
+    def standing(peer: Peer) -> tuple[bool, int, str]:
+        holders = [held.get(claim) for claim in claims(peer)]
+        return any(name not in (None, peer.name) for name in holders), -holders.count(peer.name), peer.name
+
+    return sorted(peers, key=standing)
 
 
 def _without_doubles(peers: Iterable[Peer]) -> tuple[list[Peer], list[Refusal]]:
@@ -91,15 +116,24 @@ def _without_doubles(peers: Iterable[Peer]) -> tuple[list[Peer], list[Refusal]]:
     held: dict[object, str] = {}
     kept, losers = [], []
     for peer in peers:
-        claims: dict[object, str] = {
-            peer.overlay_addr: "overlay address",
-            peer.public_key: "public key",
-            peer.name.lower(): "name, but for upper and lower case,",
-        }
-        taken = next((f"{what} belongs to {held[claim]}" for claim, what in claims.items() if claim in held), None)
+        own = claims(peer)
+        taken = next((f"{what} belongs to {held[claim]}" for claim, what in own.items() if claim in held), None)
         if taken is None:
             kept.append(peer)
-            held.update(dict.fromkeys(claims, peer.name))
+            held.update(dict.fromkeys(own, peer.name))
         else:
             losers.append(Refusal(peer.name, taken))
     return kept, losers
+
+
+def _beside(live: Sequence[Peer], retained: Sequence[Peer], max_peers: int) -> list[Peer]:
+    """The retained peers that take nothing from a live one: no claim, no endpoint, and no place.
+
+    The helper refuses an endpoint that is an overlay address in force, and where places are short prefers who is in
+    force to who is new. Who is not there must not win by either.
+    """
+    kept, _ = _without_doubles((*live, *retained))
+    endpoints, addresses = {peer.endpoint for peer in live}, {peer.overlay_addr for peer in live}
+    room = max(0, max_peers - len(live))
+    apart = (p for p in kept[len(live) :] if p.overlay_addr not in endpoints and p.endpoint not in addresses)
+    return list(apart)[:room]

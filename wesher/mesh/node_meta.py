@@ -23,6 +23,7 @@ import base64
 import struct
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from wesher.mesh import gob
@@ -62,6 +63,7 @@ class MetaError(ValueError):
 
     def __init__(self, reason: MetaFault) -> None:
         super().__init__(str(reason))
+        self.fault = reason
         self.reason: str = str(reason)
 
 
@@ -164,6 +166,22 @@ def decode(data: bytes) -> NodeMeta:
     allowed IPs are always its one address. (0.2.6 gives WireGuard the IPNet as sent: a member that says /0 takes all
     of a 0.2.6 node's traffic.)
     """
+    found = _decoded(data)
+    if isinstance(found, MetaFault):
+        raise MetaError(found)
+    return found
+
+
+@lru_cache(maxsize=8000)  # twice the highest --max-peers: metadata changes rarely and is asked for at every event
+def _decoded(data: bytes) -> NodeMeta | MetaFault:
+    """The fault is remembered too, or who sends what does not parse would have it parsed at every event."""
+    try:
+        return _decode(data)
+    except MetaError as error:
+        return error.fault
+
+
+def _decode(data: bytes) -> NodeMeta:
     if not data:
         raise MetaError(MetaFault.EMPTY)
     try:

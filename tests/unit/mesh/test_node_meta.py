@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from wesher.mesh import node_meta
 from wesher.mesh.node_meta import MAX_ENCODED, Claim, MetaError, MetaFault, MetaForm, NodeMeta, decode, encode
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
@@ -356,3 +357,14 @@ def test_mutated_metadata_is_refused_or_means_something_encodable(data: bytes, c
         data = data[:at] + inserted + data[at + removed :]
 
     check_outcome(decode_or_refuse(data))
+
+
+def test_what_does_not_parse_is_parsed_once(monkeypatch):
+    """It comes with every event: two thousand such members once kept a node busy for two minutes."""
+    parsed = []
+    real = node_meta.gob.decode
+    monkeypatch.setattr(node_meta.gob, "decode", lambda data: parsed.append(data) or real(data))
+    for _ in range(3):
+        with pytest.raises(MetaError, match="metadata does not parse"):
+            decode(b"\x03parsed once")
+    assert parsed == [b"\x03parsed once"]

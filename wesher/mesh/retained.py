@@ -1,0 +1,129 @@
+"""Peers kept although no live member stands behind them: gossip's verdict is not the data plane's.
+
+    failed     a member died: its peer stays as it is in force, for `retain_failed` seconds
+    adopted    peers of an earlier run of this agent, until gossip has told what became of them
+
+What gossip knows of the name decides:
+
+                             failed                      adopted
+    ALIVE, SUSPECT           over: its own record counts the same
+    DEAD                     until its time is up        becomes failed, if in force
+    LEFT                     over                        over
+    nothing, or no longer    until its time is up        until 30 s after the first exchange; without one, for ever
+
+What is claimed by a live member is that member's (see desired). Who has lost his place to one does not come back when
+that one leaves: a failed peer that is no longer in force is over, and so is an adopted one whose key, address or
+folded name is in force under another name. Thus nobody fills the memory either: what is in force is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from typing import Final
+
+from privhelper.protocol import Peer
+from wesher.mesh.desired import claims, is_printable
+from wesher.mesh.node_meta import MetaError, decode
+from wesher.mesh.saved_state import SavedNode
+from wesher.swim.io import from_wire
+from wesher.swim.member import Member
+from wesher.wire.messages import NodeState
+
+CONFIRM_WITHIN: Final = 30.0
+"""Seconds from the first completed exchange in which gossip has to mention an adopted peer."""
+
+
+class Retained:
+    """`retain_failed` is in seconds, 0 for not at all. All times are on the clock of `Member.since`."""
+
+    def __init__(self, retain_failed: float) -> None:
+        self._retain_failed = retain_failed
+        self._failed: dict[str, float] = {}
+        self._adopted: dict[str, Peer] = {}
+        self._forgotten: set[str] = set()
+        self._confirm_until: float | None = None
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """The names of members that died and are kept for a while."""
+        return frozenset(self._failed)
+
+    @property
+    def adopted(self) -> frozenset[str]:
+        """The names of peers of an earlier run that gossip has not mentioned yet."""
+        return frozenset(self._adopted)
+
+    def adopt(self, peers: Iterable[Peer]) -> None:
+        """Take over peers of an earlier run; later ones replace earlier ones of the same name."""
+        self._adopted.update((peer.name, peer) for peer in peers)
+
+    def exchanged(self, now: float) -> None:
+        """A push/pull has succeeded: from the first on, who is not mentioned is not there."""
+        if self._confirm_until is None:
+            self._confirm_until = now + CONFIRM_WITHIN
+
+    def forget(self, name: str) -> None:
+        """`name` is forgotten, or fought over: it goes at once, and does not stay for having failed."""
+        self._failed.pop(name, None)
+        self._adopted.pop(name, None)
+        self._forgotten.add(name)
+
+    def update(self, members: Iterable[Member], in_force: Mapping[str, Peer], now: float) -> tuple[Peer, ...]:
+        """The peers to keep beside those of live members, now that gossip has `members`.
+
+        `in_force` are the peers last accepted, by name: adopted ones from the helper included, from the start.
+        """
+        known = {member.name: member for member in members}
+        self._update_failed(known, in_force, now)
+        self._update_adopted(known, in_force, now)
+        return (*(in_force[name] for name in self._failed), *self._adopted.values())
+
+    def next_change(self) -> float | None:
+        """When `update` will keep fewer, if nothing happens before."""
+        times = list(self._failed.values())
+        if self._adopted and self._confirm_until is not None:
+            times.append(self._confirm_until)
+        return min(times, default=None)
+
+    def _update_failed(self, known: Mapping[str, Member], in_force: Mapping[str, Peer], now: float) -> None:
+        dead = {name: member.since for name, member in known.items() if member.state is NodeState.DEAD}
+        self._forgotten &= dead.keys()
+        # Counted from the death, not from when we look: while the helper is slow to let go, nobody begins anew.
+        ends = self._failed | {name: since + self._retain_failed for name, since in dead.items()}
+        self._failed = {
+            name: end
+            for name, end in ends.items()
+            if now < end
+            and name in in_force
+            and name not in self._forgotten
+            and (name in dead or name not in known)  # known otherwise: it lives, or has left
+        }
+
+    def _update_adopted(self, known: Mapping[str, Member], in_force: Mapping[str, Peer], now: float) -> None:
+        if not self._adopted:
+            return
+        if self._confirm_until is not None and self._confirm_until <= now:
+            self._adopted.clear()
+            return
+        holders = {claim: name for name, peer in in_force.items() for claim in claims(peer)}
+        self._adopted = {
+            name: peer
+            for name, peer in self._adopted.items()
+            if name not in known and all(holders.get(claim, name) == name for claim in claims(peer))
+        }
+
+
+def saved_peers(nodes: Iterable[SavedNode]) -> tuple[Peer, ...]:
+    """The peers that a state file's nodes were, to be adopted. A node whose metadata makes no peer is left out."""
+    return tuple(peer for node in nodes if (peer := _saved_peer(node)) is not None)
+
+
+def _saved_peer(node: SavedNode) -> Peer | None:
+    if node.meta is None or not is_printable(node.name):
+        return None
+    try:
+        meta = decode(node.meta)
+    except MetaError:
+        return None
+    return Peer(meta.public_key, from_wire(ip_address(node.addr).packed, 0).ip, meta.overlay_addr, node.name)
