@@ -5,9 +5,11 @@ read: ClusterKey, and Nodes with Name, Addr and Meta. What is ours alone stands 
 ignores. OverlayAddr is never written: 0.2.6 wants an object there and master a text, and the one that finds the
 other's form discards the whole file, cluster key included.
 
-Reading is as forgiving as losing the key is bad. A node entry that makes no sense costs that entry; anything unknown
-is skipped; but a key that cannot be used is an error, for starting without it would quietly make a new cluster. As in
-Go's encoding/json, names of members match in any case and the last of several wins.
+Reading is as forgiving as losing the key is bad. A node entry that makes no sense costs that entry, what a newer
+version added costs nothing, and of a file cut off or overwritten the key alone still counts, for it stands whole on a
+line of its own; `remark` then says so, and that the file holds more than was taken from it. But where there is no
+telling the key it is an error: starting without it would quietly make a new cluster. As in Go's encoding/json, names of
+members match in any case and the last of several wins.
 
 Names of nodes are bytes on the wire, and `str` with surrogateescape here. JSON writes such a byte as the escape of its
 lone surrogate, `\\udc80` to `\\udcff`: pure ASCII, exact when we read it back, U+FFFD to a Go node that reads it.
@@ -17,16 +19,26 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import NoReturn, TypeAlias, cast
 
-from wesher.mesh.node_meta import is_attempt
+from wesher.mesh.node_meta import MetaForm, is_attempt
 
 MAX_SIZE = 16 << 20  # bytes; 4000 members, each with the longest metadata, take a few MiB
 KEY_SIZE = 32  # AES-256; the original accepts no other
 _U32_MAX = 0xFFFF_FFFF
+
+_VERSION = 1  # of the object `Wesher`; a change that an older version would misread raises it
+_OF_GO = frozenset({"overlayaddr", "pubkey"})  # members of a node that gossip tells us anew
+
+_KEY_LINE = re.compile(rb'^[ \t]*"(?i:ClusterKey)":[ \t]*"([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)"', re.MULTILINE)
+"""The base64 of exactly 32 bytes, closing quote included: part of a key cannot pass, lacking the padding, nor can a
+text in another member, for JSON writes its line breaks and quotes as escapes. The last digit has two zero bits."""
+
+_PARTLY_KNOWN = "part of it is not known to this version (a newer one wrote it?) and is left out"
 
 _Json: TypeAlias = "bool | int | float | str | list[_Json] | dict[str, _Json] | None"
 
@@ -81,11 +93,17 @@ class OwnClaim:
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """The whole file. cluster_key: 32 raw bytes, or None where the file has none. Raises ValueError otherwise."""
+    """The whole file. cluster_key: 32 raw bytes, or None where the file has none. Raises ValueError otherwise.
+
+    meta_form: the form this node announced last, None when not known. remark: what the log should say of the file this
+    came from, None if nothing; a file with a remark holds more than this, and is not to be overwritten without a copy.
+    """
 
     cluster_key: bytes | None = field(repr=False)  # a repr ends up in logs
     nodes: tuple[SavedNode, ...]
     own: OwnClaim | None
+    meta_form: MetaForm | None = None
+    remark: str | None = field(default=None, compare=False)  # never written
 
     def __post_init__(self) -> None:
         if self.cluster_key is not None and len(self.cluster_key) != KEY_SIZE:
@@ -104,9 +122,12 @@ def _check_name(name: str) -> None:
 def render(state: SavedState) -> bytes:
     """Return the file's bytes: ASCII JSON, indented by two spaces, every value on its own line, no final newline."""
     key = None if state.cluster_key is None else _base64(state.cluster_key)
-    file: dict[str, object] = {"ClusterKey": key, "Nodes": [_node_object(node) for node in state.nodes]}
+    ours: dict[str, object] = {"Version": _VERSION}
     if state.own is not None:
-        file["Wesher"] = {"Own": _own_object(state.own)}
+        ours["Own"] = _own_object(state.own)
+    if state.meta_form is not None:
+        ours["MetaForm"] = state.meta_form.value
+    file = {"ClusterKey": key, "Nodes": [_node_object(node) for node in state.nodes], "Wesher": ours}
     return json.dumps(file, indent=2).encode("ascii")
 
 
@@ -129,12 +150,40 @@ def _base64(data: bytes) -> str:
 
 
 def parse(data: bytes) -> SavedState:
-    """Read a state file of ours, of wesher 0.2.6 or of master.
+    """Read a state file of ours, of wesher 0.2.6 or of master; of a damaged one whose key is whole, the key.
 
-    Raises StateError when there is no JSON object or its cluster key cannot be used. No key at all, or null, is None.
+    Raises StateError when there is no JSON object and no whole key either, or when the object's cluster key cannot be
+    used. No key at all, or null, is None.
     """
-    file = _json_object(data)
-    return SavedState(_cluster_key(file.get("clusterkey")), tuple(_nodes(file.get("nodes"))), _own(file.get("wesher")))
+    try:
+        file = _json_object(data)
+    except StateError as error:
+        key = _key_of_damaged(data)
+        if key is None:
+            raise
+        return SavedState(key, (), None, remark=f"{error.reason}; only its cluster key can be used")
+    key = _cluster_key(file.pop("clusterkey", None))
+    ours = file.get("wesher")
+    state = SavedState(key, tuple(_nodes(file.get("nodes"))), _own(ours), _meta_form(ours))
+    if _covers(json.loads(render(state), object_pairs_hook=_folded), file):
+        return state
+    return replace(state, remark=_PARTLY_KNOWN)
+
+
+def _key_of_damaged(data: bytes) -> bytes | None:
+    """The key on the line that is the key's; None if that is not whole, or if there are two that differ."""
+    found = set(_KEY_LINE.findall(data))
+    return base64.b64decode(found.pop()) if len(found) == 1 else None
+
+
+def _covers(written: _Json, read: _Json) -> bool:
+    """Whether all that was `read` would be `written` again. What Go alone wants counts as written, null as nothing."""
+    match written, read:
+        case dict(), dict():
+            return all(name in _OF_GO or _covers(written.get(name), value) for name, value in read.items())
+        case list(), list():
+            return len(written) == len(read) and all(map(_covers, written, read))
+    return read is None or written == read
 
 
 def _json_object(data: bytes) -> dict[str, _Json]:
@@ -205,7 +254,7 @@ def _node(entry: _Json) -> SavedNode | None:
 
 
 def _own(ours: _Json) -> OwnClaim | None:
-    """Losing it costs a refutation and perhaps an address, so what does not fit is dropped without a word."""
+    """Losing it costs a refutation and perhaps an address, so what does not fit is no error."""
     match ours:
         case {
             "own": {
@@ -220,3 +269,8 @@ def _own(ours: _Json) -> OwnClaim | None:
             except ValueError:
                 return None
     return None
+
+
+def _meta_form(ours: _Json) -> MetaForm | None:
+    form = ours.get("metaform") if isinstance(ours, dict) else None
+    return next((known for known in MetaForm if known.value == form), None)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wesher.mesh import node_meta
+from wesher.mesh.node_meta import MetaForm
 from wesher.mesh.saved_state import MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
@@ -22,7 +23,13 @@ KEY = bytes(range(32))
 KEY_TEXT = base64.b64encode(KEY).decode()
 NODE = SavedNode("node-b", "192.0.2.11", b"meta")
 OWN = OwnClaim("node-a", 215_000_000, 3, 214_000_000)
-FULL = SavedState(KEY, (NODE, SavedNode("node-c", "2001:db8::1", None)), OWN)
+FULL = SavedState(KEY, (NODE, SavedNode("node-c", "2001:db8::1", None)), OWN, MetaForm.V02)
+OWN_MEMBERS = {"NodeName": "node-a", "Incarnation": 2, "Attempt": 3, "ClaimTime": 4}
+KINDS = [
+    pytest.param(GO_026, CAPTURED_KEY, id="0.2.6"),
+    pytest.param(GO_MASTER, CAPTURED_KEY, id="master"),
+    pytest.param(render(FULL), KEY, id="ours"),
+]
 
 names = st.binary(min_size=1, max_size=80).map(lambda name: name.decode("utf-8", "surrogateescape"))
 saved_nodes = st.builds(SavedNode, names, st.ip_addresses().map(str), st.none() | st.binary(max_size=600))
@@ -33,6 +40,7 @@ states = st.builds(
     st.none() | st.binary(min_size=32, max_size=32),
     st.lists(saved_nodes, max_size=5).map(tuple),
     st.none() | own_claims,
+    st.none() | st.sampled_from(MetaForm),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -177,6 +185,60 @@ def test_an_object_of_ours_in_another_shape_is_ignored(ours: object) -> None:
     assert parse(file_with(Wesher=ours)) == SavedState(KEY, (), None)
 
 
+@pytest.mark.parametrize("form", [None, "", "0.4", "V02", 0.2, ["0.2"]])
+def test_a_form_of_metadata_that_does_not_exist_is_none(form: object) -> None:
+    """It is found out anew."""
+    assert parse(file_with(Wesher={"MetaForm": "0.2"})).meta_form is MetaForm.V02
+    assert parse(file_with(Wesher={"MetaForm": form})).meta_form is None
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param({"Wesher": {"Version": 2}}, id="a higher version"),
+        pytest.param({"Wesher": {"Version": "1b"}}, id="a version that is no number"),
+        pytest.param({"Wesher": {"Version": 1, "RetiredKeys": ["a"]}}, id="a member of ours"),
+        pytest.param({"Wesher": {"Version": 1, "MetaForm": "0.4"}}, id="a form of metadata"),
+        pytest.param({"Wesher": {"Own": OWN_MEMBERS | {"Until": 5}}}, id="a member of the claim"),
+        pytest.param({"Wesher": {"Own": OWN_MEMBERS | {"Attempt": 16}}}, id="an attempt"),
+        pytest.param({"Wesher": [1]}, id="a list of ours"),
+        pytest.param({"Keys": [KEY_TEXT]}, id="a member of the file"),
+        pytest.param({"Nodes": {"node-b": "192.0.2.11"}}, id="nodes by name"),
+        pytest.param({"Nodes": [{"Name": "node-b", "Addr": "192.0.2.11", "Port": 7946}]}, id="a member of a node"),
+        pytest.param({"Nodes": [{"Name": "node-b", "Addr": "192.0.2.11:7946"}]}, id="an address with a port"),
+        pytest.param({"Nodes": [{"Name": "node-b", "Addr": "192.0.2.11", "Meta": {}}]}, id="metadata that is no text"),
+    ],
+)
+def test_what_a_newer_version_wrote_is_used_as_far_as_it_is_known_and_remarked_upon(members: dict[str, object]) -> None:
+    """So that whoever overwrites it keeps a copy."""
+    state = parse(file_with(**members))
+
+    assert state.cluster_key == KEY
+    assert state.remark == "part of it is not known to this version (a newer one wrote it?) and is left out"
+
+
+def test_of_a_newer_file_all_that_is_known_is_used() -> None:
+    """A node that goes back a version keeps its key, its members and its address."""
+    newer = json.loads(render(FULL))
+    newer |= {"Keys": []}
+    newer["Nodes"][0]["Identity"] = "AAAA"
+    newer["Wesher"] |= {"Version": 3, "Forgotten": {}}
+
+    assert parse(json.dumps(newer).encode()) == FULL
+
+
+@pytest.mark.parametrize(("data", "key"), KINDS)
+def test_a_file_that_is_understood_whole_needs_no_remark(data: bytes, key: bytes) -> None:
+    """Overwriting it loses nothing, whichever wesher wrote it."""
+    assert parse(data).remark is None
+
+
+@pytest.mark.parametrize("change", [{"Nodes": None}, {"Nodes": []}, {"Wesher": {}}, {"ClusterKey": KEY_TEXT + "\n"}])
+def test_nothing_there_is_nothing_lost(change: dict[str, object]) -> None:
+    """Null, empty, and line breaks in the key."""
+    assert parse(file_with(**change)).remark is None
+
+
 def test_a_claim_belongs_to_the_node_name_beside_it() -> None:
     """A renamed node starts afresh."""
     assert FULL.own_for("node-a") == OWN
@@ -213,10 +275,58 @@ def test_a_syntax_error_is_located() -> None:
     assert reason.endswith("(line 2 column 3)")
 
 
-def test_a_file_cut_off_anywhere_is_an_error() -> None:
-    """Go did not write atomically."""
-    for end in range(len(GO_MASTER)):
-        assert refusal(GO_MASTER[:end])
+@pytest.mark.parametrize(("data", "key"), KINDS)
+@pytest.mark.parametrize("rest", [b"", b"\0" * 512, b"\xff" * 512], ids=["cut off", "zeros", "ones"])
+def test_a_file_cut_off_anywhere_keeps_its_key_from_the_closing_quote_on(data: bytes, key: bytes, rest: bytes) -> None:
+    """Go did not write atomically, and after a power cut some disks fill up. Before that quote it is an error."""
+    whole = data.index(base64.b64encode(key)) + 44 + 1
+    for end in range(len(data)):
+        cut = data[:end] + rest
+        if end < whole:
+            assert "key" not in refusal(cut)
+        else:
+            state = parse(cut)
+            assert (state, state.cluster_key) == (SavedState(key, (), None), key)
+            assert state.remark is not None
+            assert state.remark.endswith("; only its cluster key can be used")
+
+
+@pytest.mark.parametrize(("data", "key"), KINDS)
+def test_a_damaged_block_anywhere_behind_the_key_costs_only_the_rest(data: bytes, key: bytes) -> None:
+    """A bad sector, a page of another file."""
+    begin = data.index(b"[")
+    for at in range(begin, len(data)):
+        state = parse(data[:at] + b"\0" + data[at + 1 :])
+        assert (state.cluster_key, state.remark is None) == (key, False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(f'"ClusterKey": "{KEY_TEXT[:-1]}', id="cut off before the padding"),
+        pytest.param(f'"ClusterKey": "{KEY_TEXT}', id="cut off before the quote"),
+        pytest.param(f'"ClusterKey": "{KEY_TEXT[:-1]}"', id="no padding"),
+        pytest.param(f'"ClusterKey": "{KEY_TEXT[:39]}="', id="29 bytes"),
+        pytest.param(f'"ClusterKey": "{KEY_TEXT}AA=="', id="more than 32 bytes"),
+        pytest.param(f'"ClusterKey": "{KEY_TEXT[:-2]}9="', id="bits behind the end"),
+        pytest.param(f'"ClusterKey": "{KEY_TEXT[:20]}\0{KEY_TEXT[21:]}"', id="a zero in it"),
+        pytest.param(f'"ClusterKey": {KEY_TEXT}', id="no quotes"),
+        pytest.param(f'"PubKey": "{KEY_TEXT}"', id="another key"),
+        pytest.param(f'"Name": "\\n  \\"ClusterKey\\": \\"{KEY_TEXT}\\""', id="a name that looks like one"),
+        pytest.param(f'"Name": "x", "ClusterKey": "{KEY_TEXT}"', id="not on a line of its own"),
+    ],
+)
+def test_nothing_but_a_whole_key_passes_for_the_key_of_a_damaged_file(line: str) -> None:
+    """With a wrong one the node would start, and be alone for ever."""
+    assert refusal(f"{{\n  {line},\n  ".encode()).startswith("not JSON: ")
+
+
+def test_a_damaged_file_with_two_different_keys_has_none() -> None:
+    """Which of them held is what the damage has taken; the same one twice is no question."""
+    line, other = f'  "ClusterKey": "{KEY_TEXT}",\n', f'  "clusterkey": "{base64.b64encode(bytes(32)).decode()}",\n'
+
+    assert refusal(f"{{\n{line}{other}".encode()).startswith("not JSON: ")
+    assert parse(f"{{\n{line}{line}".encode()).cluster_key == KEY
 
 
 def test_sixteen_mebibytes_are_read_and_one_byte_more_is_refused() -> None:
@@ -251,21 +361,23 @@ def test_the_rendered_file_is_exactly_this() -> None:
     }}
   ],
   "Wesher": {{
+    "Version": 1,
     "Own": {{
       "NodeName": "node-a",
       "Incarnation": 215000000,
       "Attempt": 3,
       "ClaimTime": 214000000
-    }}
+    }},
+    "MetaForm": "0.2"
   }}
 }}"""
 
     assert render(FULL).decode() == expected
 
 
-def test_a_state_without_a_claim_has_nothing_but_what_go_knows() -> None:
-    """Both Go versions read an empty list."""
-    expected = f'{{\n  "ClusterKey": "{KEY_TEXT}",\n  "Nodes": []\n}}'
+def test_a_state_without_nodes_has_an_empty_list() -> None:
+    """Both Go versions read it."""
+    expected = f'{{\n  "ClusterKey": "{KEY_TEXT}",\n  "Nodes": [],\n  "Wesher": {{\n    "Version": 1\n  }}\n}}'
 
     assert render(SavedState(KEY, (), None)).decode() == expected
 
@@ -281,8 +393,9 @@ def test_undecodable_bytes_in_a_name_become_escaped_surrogates() -> None:
 @settings(deadline=None)
 @given(states)
 def test_parsing_undoes_rendering(state: SavedState) -> None:
-    """Names of any bytes, either address family, with and without key, metadata and claim."""
+    """Names of any bytes, either address family, with and without key, metadata and claim; and nothing is left out."""
     assert parse(render(state)) == state
+    assert parse(render(state)).remark is None
 
 
 @settings(deadline=None)
@@ -365,8 +478,8 @@ def test_mutated_files_raise_only_state_error_and_never_quote_the_key(data: byte
         data = data[:at] + inserted + data[at + removed :]
     outcome = parse_or_refuse(data)
 
-    if isinstance(outcome, StateError):
-        assert KEY_TEXT not in outcome.reason
-        assert base64.b64encode(CAPTURED_KEY).decode() not in outcome.reason
-    else:
+    said = outcome.reason if isinstance(outcome, StateError) else outcome.remark or ""
+    assert KEY_TEXT not in said
+    assert base64.b64encode(CAPTURED_KEY).decode() not in said
+    if not isinstance(outcome, StateError):
         assert parse(render(outcome)) == outcome
