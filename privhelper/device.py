@@ -7,12 +7,22 @@ them checks policy, which has been done by then.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from privhelper.addressing import Address
+from privhelper.addressing import Address, Network
 from privhelper.policy import Surroundings
 from privhelper.protocol import Backend, HostsResult, Peer, PeerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a device really has: its public key (None without a key), its port, and allowed IPs by peer key."""
+
+    public_key: bytes | None
+    port: int
+    allowed_ips: Mapping[bytes, frozenset[Network]]
 
 
 class Device(Protocol):
@@ -20,8 +30,18 @@ class Device(Protocol):
 
     backend: Backend
 
-    def create(self, port: int) -> bytes:
-        """Give the device a new private key, `port` and no peer; return its public key (32 bytes)."""
+    def create(self, port: int, keepalive: int = 0) -> bytes:
+        """Give the device a new private key, `port` and no peer; return its public key (32 bytes).
+
+        Peers applied later get `keepalive` as their persistent keepalive interval, in seconds; 0 is off.
+        """
+
+    def restore(self) -> None:
+        """Set the key and port of the last `create` again, and no peer: somebody else changed them, or the link
+        under the device was made anew."""
+
+    def holding(self) -> Holding:
+        """What the device has now, whoever gave it."""
 
     def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
         """Remove peers by public key, then add or change others; those not named stay as they are."""
@@ -36,11 +56,23 @@ class Device(Protocol):
 class Link(Protocol):
     """The network link under the device, known by its ifindex."""
 
+    def make(self) -> None:
+        """Make the link, or empty the one that was given. FileExistsError where its name is somebody else's."""
+
+    def bring_up(self) -> None:
+        """Mark it as ours and set it up, with the address and routes it had before it was made anew, if any."""
+
+    def exists(self) -> bool:
+        """Whether the link is still there."""
+
     def assign(self, address: Address) -> None:
         """Make `address`, as a /32 or /128, the link's only one."""
 
     def route(self, wanted: Collection[Address]) -> None:
         """Make host routes to `wanted` the only ones through the link."""
+
+    def repair(self) -> Sequence[str]:
+        """Put right what others changed about the link, its address and its routes; says what it was."""
 
     def surroundings(self) -> Surroundings:
         """What other links of this host have that concerns the overlay."""
@@ -55,8 +87,8 @@ class Hosts(Protocol):
     def taken_names(self) -> frozenset[str]:
         """Folded host names in lines that no instance of wesher manages."""
 
-    def write(self, peers: Sequence[Peer]) -> HostsResult:
-        """Make `peers` the only lines of ours in the file."""
+    def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
+        """Make `lines`, an address and a name each, the only ones of ours in the file."""
 
     def clear(self) -> None:
         """Take our lines away, also while somebody else holds the file's lock."""

@@ -1,8 +1,8 @@
 """WireGuard as a process (wireguard-go), spoken to through its UAPI socket.
 
 The UAPI is text: `set=1` or `get=1`, lines of key=value, an empty line; the answer ends with `errno=N` and an empty
-line. Keys are hex; `get` shows the private key to whoever holds the socket, hence its answer never leaves `_exchange`
-and `status`. One connection, made before lockdown, serves for life; its end means that wireguard-go is gone.
+line. Keys are hex; `get` shows the private key to whoever holds the socket, hence its answer never leaves `_exchange`,
+`holding` and `status`. One connection, made before lockdown, serves for life; its end means that wireguard-go is gone.
 """
 
 from __future__ import annotations
@@ -11,27 +11,36 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from nacl.public import PrivateKey
 
 from privhelper.addressing import Address
+from privhelper.device import Holding
 from privhelper.protocol import Backend, Peer, PeerStatus
 
 DIRECTORY: Final = "/run/wireguard"
 """Where wg(8) looks for userspace interfaces; the socket is `<interface>.sock`."""
 
 ANSWER_WITHIN: Final = 5.0
-"""Seconds. A set of 1000 peers takes 0.2 s; an exchange that hangs longer means the process is stuck."""
+"""Seconds. wireguard-go answers late when it begins handshakes with many peers that are not there, which is up to the
+mesh's members: the helper goes on, and takes the answer when it comes."""
+
+PEERS_A_SET: Final = 64
+"""What one exchange takes on: with a keepalive a handshake begins with each new peer before the answer."""
 
 MAX_ERRNO: Final = 4095
 """The kernel's own bound on error numbers; more is none, and would not fit a reply."""
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes: 4000 peers answer 1.4 MB. More comes from a wireguard-go that is no longer itself."""
+
+_NO_KEY: Final = bytes(32)
+
+_Fields = list[tuple[str, str]]
 
 
 class UserspaceDevice:
@@ -42,58 +51,98 @@ class UserspaceDevice:
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(ANSWER_WITHIN)
         self._connection = connection
+        self._read = bytearray()
+        self._owed = 0  # answers to exchanges that were given up
+        self._private: PrivateKey | None = None
         self._port = 0
+        self._keepalive = 0
 
     def fileno(self) -> int:
-        """Readable when wireguard-go is gone: it never speaks first."""
+        """Readable when wireguard-go is gone, or answers late: ask `has_ended`."""
         return self._connection.fileno()
 
-    def create(self, port: int) -> bytes:
+    def has_ended(self) -> bool:
+        """Whether wireguard-go is gone, now that there is something to read. It never speaks first."""
+        self._connection.settimeout(0)
+        try:
+            chunk = self._connection.recv(65536)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        self._read += chunk
+        while self._owed and self._take_answer() is not None:
+            self._owed -= 1
+        return not chunk or len(self._read) > (MAX_ANSWER if self._owed else 0)
+
+    def create(self, port: int, keepalive: int = 0) -> bytes:
         """Give the device a new private key, `port` and no peer; return its public key (32 bytes).
 
-        The private key lives in this frame and in wireguard-go. It is not kept, logged or written.
+        The private key lives in this object and in wireguard-go. It is not logged, written or told.
         """
         private = PrivateKey.generate()
-        self._set([f"private_key={bytes(private).hex()}", f"listen_port={port}", "replace_peers=true"])
-        self._port = port
+        self._begin(bytes(private), port)
+        self._private, self._port, self._keepalive = private, port, keepalive
         return bytes(private.public_key)
+
+    def restore(self) -> None:
+        """Set the key and port of the last `create` again, and no peer."""
+        self._begin(_NO_KEY if self._private is None else bytes(self._private), self._port)
+
+    def holding(self) -> Holding:
+        """What the device has now, whoever gave it."""
+        answer = self._exchange("get=1\n\n")
+        try:
+            return _holding(answer)
+        except (ValueError, KeyError):
+            error = OSError(errno.EPROTO, "wireguard-go reports a device that does not parse")
+        raise error  # out here: what went wrong may quote the private key
 
     def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
         """Remove peers by public key, then add or change others: an address then moves from an old key to a new one."""
-        lines = [line for key in removed for line in (f"public_key={key.hex()}", "remove=true")]
-        for peer in changed:
-            lines += [
-                f"public_key={peer.public_key.hex()}",
-                f"endpoint={_endpoint(peer.endpoint, self._port)}",
-                "replace_allowed_ips=true",
-                f"allowed_ip={peer.overlay_addr}/{peer.overlay_addr.max_prefixlen}",
-            ]
-        if lines:
-            self._set(lines)
+        rows = [[f"public_key={key.hex()}", "remove=true"] for key in removed] + list(map(self._row, changed))
+        for start in range(0, len(rows), PEERS_A_SET):
+            self._set([line for row in rows[start : start + PEERS_A_SET] for line in row])
 
     def status(self) -> list[PeerStatus]:
         """A reading of every peer."""
         answer = self._exchange("get=1\n\n")
         try:
-            return list(_peers(answer))
+            return [_status(dict(fields)) for fields in _sections(answer)[1:]]
         except (ValueError, KeyError):
             raise OSError(errno.EPROTO, "wireguard-go reports peers that do not parse") from None
 
     def destroy(self) -> None:
         """Forget key and peers."""
-        self._set(["replace_peers=true", f"private_key={bytes(32).hex()}"])
+        self._private = None
+        self._set(["replace_peers=true", f"private_key={_NO_KEY.hex()}"])
+
+    def _begin(self, private_key: bytes, port: int) -> None:
+        self._set([f"private_key={private_key.hex()}", f"listen_port={port}", "replace_peers=true"])
+
+    def _row(self, peer: Peer) -> list[str]:
+        return [
+            f"public_key={peer.public_key.hex()}",
+            f"endpoint={_endpoint(peer.endpoint, self._port)}",
+            f"persistent_keepalive_interval={self._keepalive}",
+            "replace_allowed_ips=true",
+            f"allowed_ip={peer.overlay_addr}/{peer.overlay_addr.max_prefixlen}",
+        ]
 
     def _set(self, lines: Sequence[str]) -> None:
         self._exchange("set=1\n" + "\n".join(lines) + "\n\n")
 
     def _exchange(self, request: str) -> str:
+        deadline = time.monotonic() + ANSWER_WITHIN
         code = None
-        with suppress(OSError, ValueError):
-            self._connection.sendall(request.encode("ascii"))
-            text = self._answer()
-            code = _errno(text)
+        with suppress(ConnectionError, ValueError):
+            while self._owed:
+                self._answer(deadline)
+            self._send(request, deadline)
+            text = self._answer(deadline)
+            code = None if self._read else _errno(text)
         if code is None:
-            # Half an exchange would answer the next one: with this connection we are done, and so is the helper.
+            # What is no answer would be taken for the next one: with this connection we are done, and so is the helper.
             # Raised out here: what went wrong quotes the answer, and that may hold the private key.
             self._hang_up()
             raise OSError(errno.EPROTO, "wireguard-go does not answer as it should")
@@ -101,15 +150,36 @@ class UserspaceDevice:
             raise OSError(code, os.strerror(code))
         return text
 
-    def _answer(self) -> str:
-        answer, deadline = bytearray(), time.monotonic() + ANSWER_WITHIN
-        while not answer.endswith(b"\n\n"):
+    def _send(self, request: str, deadline: float) -> None:
+        self._connection.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            self._connection.sendall(request.encode("ascii"))
+        except TimeoutError:  # who owes nothing has read all before this; half a request is none
+            raise ConnectionError from None
+        self._owed += 1
+
+    def _answer(self, deadline: float) -> str:
+        """The next answer that is owed. ETIMEDOUT where it is still to come; ConnectionError where it will not."""
+        while (answer := self._take_answer()) is None:
             self._connection.settimeout(max(0.001, deadline - time.monotonic()))  # for the whole, not for each part
-            chunk = self._connection.recv(65536)
-            if not chunk or len(answer) > MAX_ANSWER:
-                raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
-            answer += chunk
+            try:
+                chunk = self._connection.recv(65536)
+            except TimeoutError:
+                raise OSError(errno.ETIMEDOUT, "wireguard-go has not answered yet") from None
+            if not chunk or len(self._read) > MAX_ANSWER:
+                raise ConnectionError
+            self._read += chunk
+        self._owed -= 1
         return answer.decode("ascii")
+
+    def _take_answer(self) -> bytes | None:
+        """A whole answer of what has been read, which it then is no longer."""
+        end = self._read.find(b"\n\n")
+        if end < 0:
+            return None
+        answer = bytes(self._read[:end])
+        del self._read[: end + 2]
+        return answer
 
     def _hang_up(self) -> None:
         with suppress(OSError):
@@ -144,22 +214,41 @@ def _errno(answer: str) -> int:
     return code
 
 
-def _peers(answer: str) -> Iterator[PeerStatus]:
-    """The peers in an answer to `get`; each begins with its public_key."""
-    fields: dict[str, str] = {}
+def _sections(answer: str) -> list[_Fields]:
+    """An answer to `get`: the device's own fields, then those of each peer, which begin with its public_key."""
+    sections: list[_Fields] = [[]]
     for line in answer.splitlines():
         key, _, value = line.partition("=")
-        if key in ("public_key", "errno"):
-            if "public_key" in fields:
-                yield _peer(fields)
-            fields = {}
-        fields[key] = value
+        if key == "public_key":
+            sections.append([])
+        sections[-1].append((key, value))
+    return sections
 
 
-def _peer(fields: dict[str, str]) -> PeerStatus:
+def _holding(answer: str) -> Holding:
+    own, *peers = _sections(answer)
+    fields = dict(own)
+    private = bytes.fromhex(fields.get("private_key", ""))
+    allowed = {
+        _public_key(dict(peer)): frozenset(
+            ip_network(value, strict=False) for key, value in peer if key == "allowed_ip"
+        )
+        for peer in peers
+    }
+    public = bytes(PrivateKey(private).public_key) if any(private) else None
+    return Holding(public, int(fields.get("listen_port", "0")), allowed)
+
+
+def _status(fields: dict[str, str]) -> PeerStatus:
     host = fields.get("endpoint", "").rpartition(":")[0].strip("[]").partition("%")[0]
-    public_key = bytes.fromhex(fields["public_key"])
     counters = [int(fields.get(name, "0")) for name in ("last_handshake_time_sec", "rx_bytes", "tx_bytes")]
-    if len(public_key) != 32 or not all(0 <= counter < 1 << 64 for counter in counters):
+    if not all(0 <= counter < 1 << 64 for counter in counters):
         raise ValueError("no such peer can be reported")
-    return PeerStatus(public_key, ip_address(host) if host else None, *counters)
+    return PeerStatus(_public_key(fields), ip_address(host) if host else None, *counters)
+
+
+def _public_key(fields: dict[str, str]) -> bytes:
+    public_key = bytes.fromhex(fields["public_key"])
+    if len(public_key) != 32:
+        raise ValueError("no such key")
+    return public_key

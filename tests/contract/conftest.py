@@ -49,13 +49,13 @@ class Machine:
     """A network, and a wireguard-go in it for each interface that is asked for."""
 
     def __init__(self, namespaces: Namespaces) -> None:
-        self._namespaces = namespaces
+        self.namespaces = namespaces
         self.wireguard_directory = Path(f"{namespaces.root}/run/wireguard")
 
     def start_wireguard(self, interface: str) -> None:
         """A userspace WireGuard and its TUN. It sets the link's MTU after its socket is there and before it answers, so
         it has answered when this returns; the helper as well sets the MTU after its first exchange."""
-        command = self._namespaces.enter("wireguard-go", interface)
+        command = self.namespaces.enter("wireguard-go", interface)
         done = subprocess.run(
             command, env=ENV, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
         )
@@ -66,7 +66,7 @@ class Machine:
 
     def ip(self, *commands: str) -> None:
         """Run `ip` commands."""
-        self._namespaces.ip(*commands)
+        self.namespaces.ip(*commands)
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@ cannot tell them apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Protocol
 
 from privhelper.addressing import Address, Network
-from privhelper.device import Device
+from privhelper.device import Device, Holding
 from privhelper.protocol import Peer, PeerStatus
 
 PORT = 51820
@@ -27,15 +27,31 @@ class Reading:
     port: int
     endpoints: Mapping[bytes, tuple[Address, int]]
     allowed_ips: Mapping[bytes, frozenset[Network]]
+    keepalives: Mapping[bytes, int]
+    """Seconds; 0 is off."""
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """What somebody else does to the device, as with wg(8). None and empty change nothing."""
+
+    private_key: bytes | None = None
+    port: int | None = None
+    removed: Collection[bytes] = ()
+    allowed_ips: Mapping[bytes, Collection[str]] = field(default_factory=dict)
+    """In place of those a peer had; a peer that is not there comes to be."""
 
 
 class Subject(Protocol):
-    """A device, and another way to look at it."""
+    """A device, and another way to look at it and to change it."""
 
     device: Device
 
     def read(self) -> Reading:
         """What there is."""
+
+    def tamper(self, what: Tampering) -> None:
+        """Change the device past the code under test."""
 
 
 Make = Callable[[], AbstractContextManager[Subject]]
@@ -61,6 +77,12 @@ def assert_has(subject: Subject, *peers: Peer) -> None:
     reading = subject.read()
     assert {p.public_key: (p.endpoint, PORT) for p in peers} == reading.endpoints
     assert {p.public_key: frozenset((ip_network(p.overlay_addr),)) for p in peers} == reading.allowed_ips
+
+
+def assert_holding_is_what_there_is(subject: Subject) -> None:
+    """Nothing of it remembered, nothing left out."""
+    reading = subject.read()
+    assert Holding(reading.public_key, reading.port, reading.allowed_ips) == subject.device.holding()
 
 
 @claim
@@ -194,6 +216,18 @@ def a_thousand_peers_are_one_change(subject: Subject) -> None:
 
 
 @claim
+def a_thousand_peers_with_keepalive_are_taken_too(subject: Subject) -> None:
+    """wireguard-go begins a handshake with each before it answers, which once took longer than the helper waited."""
+    subject.device.create(PORT, 25)
+    peers = [
+        Peer((i + 256).to_bytes(2, "big") * 16, ip_address(0xC6330000 + i), ip_address(0x0A000001 + i), f"node-{i}")
+        for i in range(1000)
+    ]
+    subject.device.apply([], peers)
+    assert_has(subject, *peers)
+
+
+@claim
 def destroy_forgets_key_and_peers(subject: Subject) -> None:
     """And the device can be created anew."""
     subject.device.create(PORT)
@@ -204,3 +238,110 @@ def destroy_forgets_key_and_peers(subject: Subject) -> None:
     assert subject.device.status() == []
     subject.device.destroy()
     assert subject.device.create(PORT) == subject.read().public_key
+
+
+@claim
+def holding_is_what_there_is(subject: Subject) -> None:
+    """Before the first key, with peers, and at the end."""
+    assert subject.device.holding().public_key is None
+    key = subject.device.create(PORT)
+    assert Holding(key, PORT, {}) == subject.device.holding()
+    subject.device.apply([], [A, V6])
+    expected = {peer.public_key: frozenset((ip_network(peer.overlay_addr),)) for peer in (A, V6)}
+    assert Holding(key, PORT, expected) == subject.device.holding()
+    assert_holding_is_what_there_is(subject)
+    subject.device.destroy()
+    assert subject.device.holding().public_key is None
+    assert {} == subject.device.holding().allowed_ips
+
+
+@claim
+def holding_tells_every_one_of_a_thousand_peers(subject: Subject) -> None:
+    """However many messages or reads that takes."""
+    subject.device.create(PORT)
+    subject.device.apply([], [replace(A, public_key=(i + 256).to_bytes(2, "big") * 16) for i in range(1000)])
+    assert 1000 == len(subject.device.holding().allowed_ips)
+    assert_holding_is_what_there_is(subject)
+
+
+@claim
+def holding_tells_every_allowed_ip_of_a_peer(subject: Subject) -> None:
+    """Somebody else may give it very many, of both families, and not as they are masked."""
+    subject.device.create(PORT)
+    subject.device.apply([], [A, B])
+    many = [f"10.{i // 256}.{i % 256}.0/24" for i in range(1500)] + [
+        "172.16.5.5/12",
+        "fd00:1::1/64",
+        "0.0.0.0/0",
+        "::/0",
+    ]
+    subject.tamper(Tampering(allowed_ips={A.public_key: many}))
+    expected = frozenset(ip_network(text, strict=False) for text in many)
+    assert expected == subject.device.holding().allowed_ips[A.public_key]
+    assert {A.public_key, B.public_key} == set(subject.device.holding().allowed_ips)
+    assert_holding_is_what_there_is(subject)
+
+
+FOREIGN: Mapping[str, Tampering] = {
+    "a key": Tampering(private_key=b"\x42" * 32),
+    "a port": Tampering(port=PORT + 7),
+    "a peer taken away": Tampering(removed=[A.public_key]),
+    "a peer added": Tampering(allowed_ips={V6.public_key: ["10.7.7.7/32"]}),
+    "an address added": Tampering(allowed_ips={A.public_key: ["10.1.2.3/32", "fd00::99/128"]}),
+    "addresses taken away": Tampering(allowed_ips={A.public_key: []}),
+    "an address taken over": Tampering(allowed_ips={B.public_key: ["10.1.2.3/32"]}),
+    "all traffic taken": Tampering(allowed_ips={B.public_key: ["0.0.0.0/0", "10.1.2.4/32"]}),
+}
+
+
+@claim
+def holding_sees_a_foreign_change(subject: Subject) -> None:
+    """Each kind, one after the other; the same peers applied again undo what was done to them."""
+    for what in FOREIGN.values():
+        subject.device.create(PORT)
+        subject.device.apply([], [A, B])
+        before = subject.device.holding()
+        subject.tamper(what)
+        assert before != subject.device.holding()
+        assert_holding_is_what_there_is(subject)
+        subject.device.apply([key for key in subject.device.holding().allowed_ips if key == V6.public_key], [A, B])
+        assert before.allowed_ips == subject.device.holding().allowed_ips
+
+
+@claim
+def restore_brings_back_key_and_port_without_peers(subject: Subject) -> None:
+    """The key is the one of the last create, so that other nodes need not learn a new one."""
+    subject.device.create(PORT + 1)
+    key = subject.device.create(PORT)
+    subject.device.apply([], [A])
+    subject.tamper(Tampering(private_key=b"\x42" * 32, port=PORT + 7, allowed_ips={V6.public_key: ["10.7.7.7/32"]}))
+    assert key != subject.read().public_key
+    subject.device.restore()
+    assert Holding(key, PORT, {}) == subject.device.holding()
+    assert_holding_is_what_there_is(subject)
+    subject.device.apply([], [A, B])
+    assert_has(subject, A, B)
+
+
+@claim
+def nothing_is_restored_after_destroy(subject: Subject) -> None:
+    """The key is forgotten."""
+    subject.device.create(PORT)
+    subject.device.destroy()
+    subject.device.restore()
+    assert subject.read().public_key is None
+
+
+@claim
+def keepalive_is_set_for_every_peer_when_asked(subject: Subject) -> None:
+    """New ones and changed ones, also after a restore; off again with the next create."""
+    subject.device.create(PORT, keepalive=25)
+    subject.device.apply([], [A, B])
+    subject.device.apply([], [replace(B, endpoint=ip_address("198.51.100.2")), V6])
+    assert {A.public_key: 25, B.public_key: 25, V6.public_key: 25} == subject.read().keepalives
+    subject.device.restore()
+    subject.device.apply([], [A])
+    assert {A.public_key: 25} == subject.read().keepalives
+    subject.device.create(PORT)
+    subject.device.apply([], [A, V6])
+    assert {A.public_key: 0, V6.public_key: 0} == subject.read().keepalives

@@ -10,22 +10,21 @@ from ipaddress import ip_address, ip_network
 import pytest
 from nacl.public import PrivateKey
 
-from privhelper import link as rtnl
 from privhelper import userspace
 from privhelper.userspace import UserspaceDevice
 from tests.contract.conftest import Machine
-from tests.contract.device_contract import CLAIMS, PORT, A, Claim, Reading, Subject, check_device
-from tests.contract.fakes import FakeDevice
+from tests.contract.device_contract import CLAIMS, PORT, A, Claim, Reading, Subject, Tampering, check_device
+from tests.contract.fakes import FakeDevice, public_half
 
 IDS = [check.__name__ for check in CLAIMS]
 INTERFACE = "wgcontract"
 
 
 class FakeSubject:
-    """The device the unit tests use. Its keys are made up, so the device under test is asked for its own."""
+    """The device the unit tests use, whose attributes are the other way to it."""
 
     def __init__(self) -> None:
-        self.device = _Remembering()
+        self.device = FakeDevice()
 
     def read(self) -> Reading:
         """Its attributes."""
@@ -35,19 +34,24 @@ class FakeSubject:
             fake.port or 0,
             {key: (endpoint, PORT) for key, endpoint in fake.peers.items()},
             {key: frozenset(ip_network(a) for a, owner in fake.allowed.items() if owner == key) for key in fake.peers},
+            fake.keepalives,
         )
 
-
-class _Remembering(FakeDevice):
-    key: bytes | None = None
-
-    def create(self, port: int) -> bytes:
-        self.key = super().create(port)
-        return self.key
-
-    def destroy(self) -> None:
-        super().destroy()
-        self.key = None
+    def tamper(self, what: Tampering) -> None:
+        """Write them."""
+        fake = self.device
+        fake.key = fake.key if what.private_key is None else public_half(what.private_key)
+        fake.port = fake.port if what.port is None else what.port
+        for key in what.removed:
+            fake.take_addresses(key)
+            del fake.peers[key], fake.keepalives[key]
+        for key, ips in what.allowed_ips.items():
+            fake.peers.setdefault(key, ip_address("203.0.113.9"))
+            fake.keepalives.setdefault(key, 0)
+            fake.take_addresses(key)
+            for network in (ip_network(text, strict=False) for text in ips):
+                is_host = network.prefixlen == network.max_prefixlen
+                fake.allowed[network.network_address if is_host else network] = key
 
 
 class UserspaceSubject:
@@ -60,9 +64,10 @@ class UserspaceSubject:
         """Its answer to get=1, parsed here."""
         public_key, port = None, 0
         endpoints: dict[bytes, tuple[object, int]] = {}
+        keepalives: dict[bytes, int] = {}
         allowed: dict[bytes, set[object]] = {}
         key = b""
-        for name, _, value in (text.partition("=") for text in self._ask()):
+        for name, _, value in (text.partition("=") for text in self._say("get=1")):
             if name == "private_key":
                 public_key = bytes(PrivateKey(bytes.fromhex(value)).public_key) if int(value, 16) else None
             elif name == "listen_port":
@@ -73,19 +78,34 @@ class UserspaceSubject:
             elif name == "endpoint":
                 host, _, number = value.rpartition(":")
                 endpoints[key] = ip_address(host.strip("[]")), int(number)
+            elif name == "persistent_keepalive_interval":
+                keepalives[key] = int(value)
             elif name == "allowed_ip":
                 allowed[key].add(ip_network(value))
             elif name == "errno":
                 assert value == "0"
         nets = {owner: frozenset(found) for owner, found in allowed.items()}
-        return Reading(public_key, port, endpoints, nets)  # type: ignore[arg-type]
+        return Reading(public_key, port, endpoints, nets, keepalives)  # type: ignore[arg-type]
+
+    def tamper(self, what: Tampering) -> None:
+        """Its set=1, said here."""
+        lines = ["set=1"]
+        if what.private_key is not None:
+            lines.append(f"private_key={what.private_key.hex()}")
+        if what.port is not None:
+            lines.append(f"listen_port={what.port}")
+        for key in what.removed:
+            lines += [f"public_key={key.hex()}", "remove=true"]
+        for key, ips in what.allowed_ips.items():
+            lines += [f"public_key={key.hex()}", "replace_allowed_ips=true", *(f"allowed_ip={text}" for text in ips)]
+        assert ["errno=0", ""] == self._say(*lines)
 
     @staticmethod
-    def _ask() -> list[str]:
+    def _say(*lines: str) -> list[str]:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
             connection.connect(userspace.socket_path(INTERFACE))
-            connection.sendall(b"get=1\n\n")
+            connection.sendall("\n".join([*lines, "", ""]).encode())
             answer = b""
             while not answer.endswith(b"\n\n"):
                 answer += connection.recv(1 << 20)
@@ -132,10 +152,8 @@ def test_wireguard_gos_no_is_an_os_error_and_it_goes_on(machine: Machine) -> Non
     """A port that is taken is refused with its errno; the connection still serves."""
     machine.start_wireguard(INTERFACE)
     device = userspace.connect(INTERFACE)
-    with rtnl.open_netlink() as netlink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        found = rtnl.find(netlink, INTERFACE)
-        assert found is not None
-        rtnl.RtnlLink(netlink, found["index"], ip_network("10.0.0.0/8")).bring_up(1420)
+    machine.ip(f"link set {INTERFACE} up")  # else it does not listen yet
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", PORT))
         with pytest.raises(OSError, match=r"\w"):
             device.create(PORT)

@@ -101,10 +101,12 @@ def test_apply_removes_before_it_adds_in_one_exchange(wg: WireGuardGo) -> None:
         "remove=true",
         f"public_key={'11' * 32}",
         "endpoint=192.0.2.7:51820",
+        "persistent_keepalive_interval=0",
         "replace_allowed_ips=true",
         "allowed_ip=10.1.2.3/32",
         f"public_key={'22' * 32}",
         "endpoint=[2001:db8::7]:51820",
+        "persistent_keepalive_interval=0",
         "replace_allowed_ips=true",
         "allowed_ip=fd00::3/128",
         "",
@@ -243,15 +245,43 @@ def test_the_end_of_wireguard_go_is_an_os_error(call: Callable[[UserspaceDevice]
         call(wg.device)
 
 
-def test_silence_is_an_os_error_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """wireguard-go hangs on some requests."""
+def test_silence_is_an_os_error_in_bounded_time(monkeypatch: pytest.MonkeyPatch, wg: WireGuardGo) -> None:
+    """wireguard-go is busy with handshakes, say; nothing is asked of it until it has answered."""
     monkeypatch.setattr(userspace, "ANSWER_WITHIN", 0.05)
-    go = WireGuardGo()
-    with pytest.raises(OSError, match="does not answer"):
-        go.device.status()
-    assert go.is_hung_up()
-    go.close()
-    go.device._connection.close()
+    for _ in range(3):
+        with pytest.raises(OSError, match="has not answered yet") as raised:
+            wg.device.status()
+        assert errno.ETIMEDOUT == raised.value.errno
+    assert not wg.is_hung_up()
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch, wg: WireGuardGo) -> None:
+    """Each answer belongs to its own request, in order, whenever it comes."""
+    monkeypatch.setattr(userspace, "ANSWER_WITHIN", 0.05)
+    with pytest.raises(OSError, match="has not answered yet"):
+        wg.device.apply([bytes(32)], [])
+    wg.says("errno=-22\n\n" + f"public_key={'11' * 32}\nerrno=0\n\n")
+    monkeypatch.setattr(userspace, "ANSWER_WITHIN", 5.0)
+    assert [peer.public_key for peer in wg.device.status()] == [b"\x11" * 32]
+
+
+def test_a_late_answer_is_no_end_and_its_end_is(monkeypatch: pytest.MonkeyPatch, wg: WireGuardGo) -> None:
+    """Whoever waits for something to read asks which of them it is."""
+    monkeypatch.setattr(userspace, "ANSWER_WITHIN", 0.05)
+    assert not wg.device.has_ended()
+    with pytest.raises(OSError, match="has not answered yet"):
+        wg.device.status()
+    for part in ("errno=0", "\n", "\n"):
+        wg.says(part)
+        assert not wg.device.has_ended()
+    wg.says("errno=0\n\n")
+    assert wg.device.has_ended()  # nobody asked: it is no longer itself
+
+
+def test_an_end_shows_as_one(wg: WireGuardGo) -> None:
+    """Its connection ends with it."""
+    wg.close()
+    assert wg.device.has_ended()
 
 
 def test_an_endless_answer_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
