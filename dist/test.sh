@@ -6,6 +6,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 if ((EUID == 0)); then
+  packages+=(qemu-system-x86 mmdebstrap e2fsprogs kmod cpio) # what makes and runs the guest of tests/vm
+  packages+=(golang-go)                                      # whether Go can read our state file
   install_packages
   make_venv dev
 else
@@ -38,11 +40,12 @@ if (($# == 0)); then
   run ruff check
   run ruff format --check
   run mypy
-  run mypy tests/lab
+  run mypy tests/lab tests/vm/guest.py tests/vm/marker.py
 fi
 status=0
 run pytest -o "cache_dir=$cache/tools/pytest" "$@" || status=$?
 if ((EUID != 0)); then
-  say "NOT ROOT: every test marked 'root' was skipped (namespaces, real uids, /dev/net/tun). Run them: sudo dist/test.sh"
+  say "NOT ROOT: every test marked 'root' or 'vm' was skipped (namespaces, real uids, /dev/net/tun, a guest)." \
+    "Run them: sudo dist/test.sh"
 fi
 exit "$status"

@@ -1,0 +1,1 @@
+"""What the host's kernel may lack: tests that run in a guest of their own."""
