@@ -19,6 +19,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import struct
 import time
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from privhelper.protocol import HostsResult, Peer
+from privhelper.addressing import Address
+from privhelper.protocol import HostsResult
 
 _BANNER: Final = b"# ! managed automatically by wesher interface "
 _OLD_BANNER: Final = b"# ! MANAGED AUTOMATICALLY !"
@@ -85,12 +87,12 @@ def _owner(line: bytes) -> bytes | None:
     return owner if owner and not any(byte <= 0x20 for byte in owner) else None
 
 
-def render(text: HostsText, interface: str, peers: Sequence[Peer]) -> tuple[bytes, int]:
+def render(text: HostsText, interface: str, lines: Sequence[tuple[Address, str]]) -> tuple[bytes, int]:
     """The file's new content, and the offset from which it is managed lines only."""
     ending = banner(interface)
     ours = [
-        b"%s\t%s\t%s\n" % (str(peer.overlay_addr).encode("ascii"), peer.name.encode("ascii"), ending)
-        for peer in sorted(peers, key=lambda peer: peer.name)
+        b"%s\t%s\t%s\n" % (str(address).encode("ascii"), name.encode("ascii"), ending)
+        for address, name in sorted(lines, key=lambda line: line[1])
     ]
     operator = text.operator
     tail = b"".join((*text.others, *ours))
@@ -108,28 +110,47 @@ def names_in(operator: bytes) -> frozenset[str]:
     return frozenset(names)
 
 
+class HostsUnavailable(Exception):
+    """Why there is no hosts file to manage, in one line."""
+
+
+def open_hosts(path: str) -> int:
+    """A descriptor of the hosts file. Open it before any agent exists. Raises HostsUnavailable."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostsUnavailable(f"{path} cannot be opened ({error.strerror})") from None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_uid not in (0, os.geteuid()):
+        os.close(fd)
+        raise HostsUnavailable(f"{path} is not a regular file of root's")
+    return fd
+
+
 class HostsFile:
     """The open file. `path` serves only to notice that somebody put another file in its place."""
 
-    def __init__(self, fd: int, path: str, interface: str, *, alone: bool = True) -> None:
+    def __init__(self, fd: int, path: str, interface: str, *, alone: bool = True, host_name: str = "") -> None:
         self._fd = fd
         self._path = path
         self._interface = interface
         self._alone = alone
+        # This host's own, whatever it is called in the mesh: taken also where no line of the operator's says so.
+        self._own = frozenset({host_name.lower(), host_name.lower().partition(".")[0]} - {""})
         # The operator's bytes as they were without a final line end, which our lines needed before them.
         self._unended: bytes | None = None
 
     def taken_names(self) -> frozenset[str]:
         """Folded names that stand in lines of the operator's."""
-        return names_in(self._parse(self._read()).operator)
+        return names_in(self._parse(self._read()).operator) | self._own
 
-    def write(self, peers: Sequence[Peer]) -> HostsResult:
-        """Make `peers` our only lines. Raises OSError; the operator's bytes survive a full disk and a kill."""
+    def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
+        """Make `lines` our only ones. Raises OSError; the operator's bytes survive a full disk and a kill."""
         if self._replaced():
             return HostsResult.REPLACED
         self._lock()
         try:
-            self._rewrite(peers)
+            self._rewrite(lines)
         finally:
             self._unlock()
         return HostsResult.WRITTEN
@@ -146,9 +167,9 @@ class HostsFile:
         finally:
             self._unlock()
 
-    def _rewrite(self, peers: Sequence[Peer]) -> None:
+    def _rewrite(self, lines: Sequence[tuple[Address, str]]) -> None:
         old = self._read()
-        new, managed_from = render(self._parse(old), self._interface, peers)
+        new, managed_from = render(self._parse(old), self._interface, lines)
         if self._unended is not None and new == self._unended + b"\n":
             new, managed_from = self._unended, len(self._unended)
         if old == new:

@@ -6,12 +6,14 @@ sentence that says what is wrong and what to give instead; the name of the optio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Final
 
 from privhelper.addressing import Network
+from privhelper.log_levels import FORMS, parse_form, parse_level
 from privhelper.protocol import MAX_INTERFACE, MAX_NAME, MAX_PEERS_LIMIT
 
 MIN_MTU_IPV6: Final = 1280
@@ -27,6 +29,7 @@ class Option:
     default: str
     parse: Callable[[str], Any]
     text: str
+    hidden: bool = False
 
     @property
     def variable(self) -> str:
@@ -44,8 +47,10 @@ class Pinned:
     wireguard_port: int
     mtu: int
     max_peers: int
+    keepalive: int
     etc_hosts: bool
     hosts_file: str
+    hosts_suffix: str
 
     def to_argv(self) -> list[str]:
         """The command line that parses to this again."""
@@ -56,8 +61,11 @@ class Pinned:
             "wireguard-port": self.wireguard_port,
             "mtu": self.mtu,
             "max-peers": self.max_peers,
+            "keepalive": self.keepalive,
             "hosts-file": self.hosts_file,
         }
+        if self.hosts_suffix:
+            values["hosts-suffix"] = self.hosts_suffix
         argv = [f"--{name}={value}" for name, value in values.items()]  # one word each: a value may begin with a dash
         return argv if self.etc_hosts else [*argv, "--no-etc-hosts"]
 
@@ -97,10 +105,24 @@ def parse_node_name(text: str) -> str:
     return text
 
 
-def parse_hosts_file(text: str) -> str:
+def parse_path(text: str) -> str:
     """An absolute path."""
     if not text.startswith("/"):
         raise ValueError(f"'{text}' is not absolute; give the whole path")
+    return text
+
+
+def parse_hosts_suffix(text: str) -> str:
+    """A domain, without the dot before it."""
+    labels = text.removeprefix(".").removesuffix(".").split(".")
+    if not all(re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)", label) for label in labels) or len(text) > MAX_NAME:
+        raise ValueError(f"'{text}' is no domain; give letters, digits, dashes and dots such as mesh.example")
+    return ".".join(labels)
+
+
+def _one_of(text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise ValueError(f"'{text}' is none of {', '.join(choices)}")
     return text
 
 
@@ -132,9 +154,80 @@ PINNED: Final = (
         lambda text: _number(text, 1, MAX_PEERS_LIMIT),
         f"most peers this node will have (at most {MAX_PEERS_LIMIT})",
     ),
-    Option("hosts-file", "PATH", "/etc/hosts", parse_hosts_file, "the file that gets the peers' names"),
+    Option(
+        "keepalive",
+        "SECONDS",
+        "0",
+        lambda text: _number(text, 0, 65535),
+        "send every peer something this often, to keep a NAT's mapping open; 0: only when there is traffic",
+    ),
+    Option("hosts-file", "PATH", "/etc/hosts", parse_path, "the file that gets the peers' names"),
+    Option(
+        "hosts-suffix",
+        "DOMAIN",
+        "",
+        parse_hosts_suffix,
+        "write peers' names only within DOMAIN: `node1` as `node1.DOMAIN`, dotted names only if they end so",
+    ),
     Option("no-etc-hosts", None, "", lambda text: text, "do not write peers' names to the hosts file"),
 )
+
+
+DEFAULT_USERS: Final = "wesher:wesher-priv"
+
+WIREGUARD: Final = Option(
+    "wireguard",
+    "KIND",
+    "auto",
+    lambda text: _one_of(text, ("auto", "kernel", "userspace")),
+    "which WireGuard carries the mesh: the kernel's, wireguard-go (userspace), or the kernel's if it has one (auto)",
+)
+USERS: Final = Option(
+    "user", "AGENT[:HELPER]", DEFAULT_USERS, lambda text: text, "users of the two processes, names or numbers"
+)
+
+LOG: Final = (
+    Option("log-level", "LEVEL", "warn", parse_level, "set the verbosity (debug/info/warn/error)"),
+    Option("log-format", "FORM", "text", parse_form, f"how a log line looks ({'/'.join(FORMS)})"),
+)
+
+HELPER: Final = (
+    NODE_NAME,
+    *PINNED,
+    WIREGUARD,
+    USERS,
+    Option("listen", "PATH", "", parse_path, "serve agents that connect to the socket PATH, one at a time"),
+    Option(
+        "agent-uid",
+        "UID",
+        "",
+        lambda text: _number(text, 0, 0xFFFFFFFE),
+        "uid that an agent must have (default: that of --user's AGENT)",
+    ),
+    Option(
+        "linger",
+        "SECONDS",
+        "300",
+        lambda text: _number(text, 0, 86400),
+        "how long tunnels stay when the agent is gone without a goodbye",
+    ),
+)
+"""The helper's own command line."""
+
+AGENTS: Final = frozenset(
+    (
+        *("cluster-key", "cluster-key-file", "join", "init", "bind-addr", "bind-iface", "cluster-port", "ip-as-name"),
+        *("advertise-addr", "profile", "meta-format", "address", "static-addresses", "retain-failed", "forget-after"),
+        *("helper-socket", "sandbox", "state-dir", "runtime-dir"),
+    )
+)
+"""Options that only the agent has: one environment file may serve both programs."""
+
+
+def unknown_variables(environment: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """Variables that look like options of ours and are none. `known` are option names."""
+    variables = {"WESHER_" + name.upper().replace("-", "_") for name in known}
+    return sorted(name for name in environment if name.startswith("WESHER_") and name not in variables)
 
 
 def pin(node_name: str, values: Mapping[str, Any]) -> Pinned:
@@ -149,6 +242,8 @@ def pin(node_name: str, values: Mapping[str, Any]) -> Pinned:
         wireguard_port=values["wireguard-port"],
         mtu=mtu,
         max_peers=values["max-peers"],
+        keepalive=values["keepalive"],
         etc_hosts=not values["no-etc-hosts"],
         hosts_file=values["hosts-file"],
+        hosts_suffix=values["hosts-suffix"] or "",
     )

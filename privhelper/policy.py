@@ -47,6 +47,8 @@ class HostsVerdict(IntEnum):
     TAKEN = 6
     DISABLED = 7
     UNREADABLE = 8
+    OUTSIDE_SUFFIX = 9
+    DOUBLE = 10
 
 
 PEER_REASONS: Final[Mapping[PeerVerdict, str]] = {
@@ -73,6 +75,8 @@ HOSTS_REASONS: Final[Mapping[HostsVerdict, str]] = {
     HostsVerdict.TAKEN: "name stands in the hosts file already",
     HostsVerdict.DISABLED: "hosts file is not managed",
     HostsVerdict.UNREADABLE: "hosts file cannot be read",
+    HostsVerdict.OUTSIDE_SUFFIX: "name lies outside --hosts-suffix",
+    HostsVerdict.DOUBLE: "another member's name and --hosts-suffix make the same name",
 }
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -122,6 +126,7 @@ class Policy:
     own_key: bytes
     max_peers: int
     etc_hosts: bool
+    hosts_suffix: str
     surroundings: Surroundings
 
     def judge(
@@ -133,9 +138,8 @@ class Policy:
         Keys, addresses and folded names of `wanted` are each unique; the monitor has seen to that.
         """
         peers = self._capped(wanted, [self.peer_verdict(peer) for peer in wanted], in_force)
-        return [
-            (verdict, self.hosts_verdict(p, verdict, taken_names)) for p, verdict in zip(wanted, peers, strict=True)
-        ]
+        lines = [self.hosts_verdict(p, verdict, taken_names) for p, verdict in zip(wanted, peers, strict=True)]
+        return list(zip(peers, self._without_doubles(wanted, lines), strict=True))
 
     def peer_verdict(self, peer: Peer) -> PeerVerdict:
         """The verdict on one peer that does not depend on the others."""
@@ -167,7 +171,21 @@ class Policy:
             return HostsVerdict.NO_PEER
         if taken_names is None:
             return HostsVerdict.UNREADABLE
-        return name_verdict(peer.name, self.node_name, taken_names)
+        line = line_name(peer.name, self.hosts_suffix)
+        if line is None:
+            return HostsVerdict.OUTSIDE_SUFFIX
+        own = line_name(self.node_name, self.hosts_suffix) or self.node_name  # as it stands with the others
+        return HostsVerdict.OWN_NAME if line.lower() == own.lower() else name_verdict(line, self.node_name, taken_names)
+
+    def _without_doubles(self, wanted: Sequence[Peer], verdicts: list[HostsVerdict]) -> list[HostsVerdict]:
+        """A suffix can make one name of two: `a` and `a.suffix`. Who bears the whole name keeps it."""
+        accepted = HostsVerdict.ACCEPTED
+        whole = {peer.name.lower() for peer, verdict in zip(wanted, verdicts, strict=True) if verdict is accepted}
+        for i, peer in enumerate(wanted):
+            line = line_name(peer.name, self.hosts_suffix)
+            if verdicts[i] is HostsVerdict.ACCEPTED and line != peer.name and str(line).lower() in whole:
+                verdicts[i] = HostsVerdict.DOUBLE
+        return verdicts
 
     def _capped(
         self, wanted: Sequence[Peer], verdicts: list[PeerVerdict], in_force: Collection[bytes]
@@ -208,6 +226,13 @@ _NOT_HOSTS: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/8"), IPv4Network(
 def is_low_order(public_key: bytes) -> bool:
     """Whether the shared secret with `public_key` is known to everybody; X25519 ignores the key's top bit."""
     return public_key[:31] + bytes((public_key[31] & 0x7F,)) in _LOW_ORDER
+
+
+def line_name(name: str, suffix: str) -> str | None:
+    """The name in a member's hosts line: its own, or under a pinned `suffix` its label and that; None outside of it."""
+    if not suffix or name.lower().endswith("." + suffix.lower()):
+        return name
+    return None if "." in name else f"{name}.{suffix}"
 
 
 def name_verdict(name: str, node_name: str, taken_names: Collection[str]) -> HostsVerdict:

@@ -188,10 +188,12 @@ class PinnedPolicy:
     wireguard_port: int
     mtu: int
     max_peers: int
+    keepalive: int
     etc_hosts: bool
     backend: Backend
     public_key: bytes
     in_force: int
+    hosts_suffix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +266,10 @@ _PEER: Final = struct.Struct("!32sB16sB16sB64s5s")
 _STATUS: Final = struct.Struct("!32sB16s7sQQQ")
 _ADDRESS: Final = struct.Struct("!B16s")
 # HELLO's answer is two records of one size, for together they would be longer than any other record:
-# name | interface | net: family, address, prefix length | port | mtu | max peers | hosts on
-_POLICY: Final = struct.Struct("!B64sB15sB16sBHHHB")
-# backend | public key | peers in force | zero
-_DEVICE: Final = struct.Struct("!B32sH71s")
+# name | interface | net: family, address, prefix length | port | mtu | max peers | keepalive, s | hosts on
+_POLICY: Final = struct.Struct("!B64sB15sB16sBHHHHB")
+# backend | public key | peers in force | hosts suffix (empty: none) | zero
+_DEVICE: Final = struct.Struct("!B32sHB64s8s")
 
 MAX_MESSAGE: Final = _HEADER.size + MAX_PART * _PEER.size
 """Bytes of the longest legal message, either way; a receive buffer of one more tells a longer one apart."""
@@ -525,9 +527,11 @@ def _pack_policy(policy: PinnedPolicy) -> list[bytes]:
         policy.wireguard_port,
         policy.mtu,
         policy.max_peers,
+        policy.keepalive,
         policy.etc_hosts,
     )
-    return [pinned, _DEVICE.pack(policy.backend, policy.public_key, policy.in_force, b"")]
+    suffix = _text(policy.hosts_suffix, MAX_NAME) if policy.hosts_suffix else (0, b"")
+    return [pinned, _DEVICE.pack(policy.backend, policy.public_key, policy.in_force, *suffix, b"")]
 
 
 def _unpack_policy(
@@ -541,13 +545,16 @@ def _unpack_policy(
     port: int,
     mtu: int,
     max_peers: int,
+    keepalive: int,
     hosts: int,
     backend: int,
     key: bytes,
     in_force: int,
+    suffix_length: int,
+    suffix: bytes,
     zero: bytes,
 ) -> PinnedPolicy:
-    if any(zero) or hosts > 1:
+    if any(zero) or hosts > 1 or (suffix_length == 0 and any(suffix)):
         raise Violation(ViolationCode.PADDING)
     return PinnedPolicy(
         node_name=_untext(name_length, name),
@@ -556,10 +563,12 @@ def _unpack_policy(
         wireguard_port=port,
         mtu=mtu,
         max_peers=max_peers,
+        keepalive=keepalive,
         etc_hosts=bool(hosts),
         backend=_member(Backend, backend),
         public_key=key,
         in_force=in_force,
+        hosts_suffix=_untext(suffix_length, suffix) if suffix_length else "",
     )
 
 

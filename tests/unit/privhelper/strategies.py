@@ -76,6 +76,9 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.just(Bye()),
 )
 
+labels = st.from_regex(r"(?!-)[A-Za-z0-9-]{1,20}(?<!-)", fullmatch=True)
+suffixes = st.just("") | st.lists(labels, min_size=1, max_size=3).map(".".join)
+
 policies = st.builds(
     PinnedPolicy,
     node_name=printable(64),
@@ -84,10 +87,12 @@ policies = st.builds(
     wireguard_port=u16,
     mtu=u16,
     max_peers=u16,
+    keepalive=u16,
     etc_hosts=st.booleans(),
     backend=st.sampled_from(Backend),
     public_key=keys,
     in_force=u16,
+    hosts_suffix=st.just("") | printable(64),
 )
 
 replies: st.SearchStrategy[Reply] = st.one_of(
@@ -123,6 +128,8 @@ pinned = st.builds(
     wireguard_port=st.integers(1, 65535),
     mtu=st.integers(1280, 65535),
     max_peers=st.integers(1, 4000),
+    keepalive=st.integers(0, 65535),
     etc_hosts=st.booleans(),
     hosts_file=st.lists(_file_names, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)),
+    hosts_suffix=suffixes,
 )

@@ -19,18 +19,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privhelper import hosts
+from privhelper.addressing import Address
 from privhelper.hosts import MAX_FILE, HostsFile, HostsText, banner, names_in, parse, render
-from privhelper.protocol import HostsResult, Peer
+from privhelper.protocol import HostsResult
+
+Line = tuple[Address, str]
 
 WG = "wgoverlay"
 BANNER = banner(WG)
 OLD_BANNER = b"# ! MANAGED AUTOMATICALLY !"
-KEY = b"\x01" * 32
 
 
-def peer(name: str, address: str = "10.0.0.9") -> Peer:
-    """A peer with a name."""
-    return Peer(KEY, ip_address("192.0.2.1"), ip_address(address), name)
+def entry(name: str, address: str = "10.0.0.9") -> Line:
+    """What a line says."""
+    return ip_address(address), name
 
 
 def line(name: str, address: str = "10.0.0.9", interface: str = WG) -> bytes:
@@ -38,7 +40,7 @@ def line(name: str, address: str = "10.0.0.9", interface: str = WG) -> bytes:
     return f"{address}\t{name}\t# ! managed automatically by wesher interface {interface}\n".encode()
 
 
-A, B, C = peer("node-a", "10.0.0.1"), peer("node-b", "10.0.0.2"), peer("node-c", "fd00::3")
+A, B, C = entry("node-a", "10.0.0.1"), entry("node-b", "10.0.0.2"), entry("node-c", "fd00::3")
 LINES = [line("node-a", "10.0.0.1"), line("node-b", "10.0.0.2"), line("node-c", "fd00::3")]
 
 
@@ -79,8 +81,10 @@ def files(draw: st.DrawFn) -> bytes:
 
 
 names = st.sampled_from(["node-a", "node-b", "node-c", "d"])
-peer_sets = st.lists(
-    st.builds(peer, names, st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::3"])), unique_by=lambda p: p.name, max_size=4
+line_sets = st.lists(
+    st.builds(entry, names, st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::3"])),
+    unique_by=lambda said: said[1],
+    max_size=4,
 )
 
 
@@ -114,26 +118,26 @@ INTERLEAVED = b"127.0.0.1 localhost\n" + LINES[0] + b"192.168.1.1 git\n" + LINES
 
 
 @settings(deadline=None)  # disks take their time
-@given(files(), peer_sets)
-def test_rendering_what_was_parsed_keeps_the_operators_bytes(content: bytes, peers: list[Peer]) -> None:
+@given(files(), line_sets)
+def test_rendering_what_was_parsed_keeps_the_operators_bytes(content: bytes, lines: list[Line]) -> None:
     """They are the file's beginning, and what follows is managed lines only, or the line end they need."""
     text = parse(content, WG, alone=True)
-    new, managed_from = render(text, WG, peers)
+    new, managed_from = render(text, WG, lines)
     assert operators(content) == text.operator == new[:managed_from]
     assert {True} >= {is_managed(piece) for piece in lines_of(new[managed_from:])}
-    assert len(peers) == len([piece for piece in lines_of(new[managed_from:]) if piece.endswith(BANNER)])
+    assert len(lines) == len([piece for piece in lines_of(new[managed_from:]) if piece.endswith(BANNER)])
 
 
 @settings(deadline=None)  # disks take their time
-@given(files(), peer_sets)
-def test_rendering_twice_changes_nothing(content: bytes, peers: list[Peer]) -> None:
+@given(files(), line_sets)
+def test_rendering_twice_changes_nothing(content: bytes, lines: list[Line]) -> None:
     """What was written reads back as what was meant, apart from a line end that the operator's last line lacked."""
-    once, _ = render(parse(content, WG, alone=True), WG, peers)
-    assert once == render(parse(once, WG, alone=True), WG, peers)[0]
+    once, _ = render(parse(content, WG, alone=True), WG, lines)
+    assert once == render(parse(once, WG, alone=True), WG, lines)[0]
 
 
 @settings(deadline=None)  # disks take their time
-@given(files(), peer_sets)
+@given(files(), line_sets)
 @example(CRLF, [A])
 @example(b"127.0.0.1 localhost", [A])
 @example(b"", [A])
@@ -141,10 +145,10 @@ def test_rendering_twice_changes_nothing(content: bytes, peers: list[Peer]) -> N
 @example(b"a\0b\nc\n", [A])
 @example(INTERLEAVED, [A])
 @example(b"1.2.3.4 x " + BANNER + b"\rmore\n", [A])
-def test_after_all_peers_have_left_the_file_is_the_operators_again(content: bytes, peers: list[Peer]) -> None:
+def test_after_all_peers_have_left_the_file_is_the_operators_again(content: bytes, lines: list[Line]) -> None:
     """Every byte, a missing last line end included; other instances' lines follow."""
     with hosts_file(content) as (path, file):
-        file.write(peers)
+        file.write(lines)
         assert operators(content) == path.read_bytes()[: len(operators(content))]
         file.write([])
         left = path.read_bytes()
@@ -158,27 +162,27 @@ def test_after_all_peers_have_left_the_file_is_the_operators_again(content: byte
 
 
 @settings(deadline=None)  # disks take their time
-@given(files(), st.lists(peer_sets, max_size=4))
-def test_operator_bytes_keep_their_offsets_while_managed_lines_change(content: bytes, sets: list[list[Peer]]) -> None:
+@given(files(), st.lists(line_sets, max_size=4))
+def test_operator_bytes_keep_their_offsets_while_managed_lines_change(content: bytes, sets: list[list[Line]]) -> None:
     """However often; the first write may have moved them, none after."""
     expected = operators(content)
     with hosts_file(content) as (path, file):
-        for peers in sets:
-            file.write(peers)
+        for lines in sets:
+            file.write(lines)
             now = path.read_bytes()
             assert expected == now[: len(expected)]
             assert {piece for piece in lines_of(now) if piece.endswith(BANNER)} == {
-                line(p.name, str(p.overlay_addr))[:-1] for p in peers
+                line(name, str(address))[:-1] for address, name in lines
             }
 
 
 @settings(deadline=None)  # disks take their time
-@given(files(), peer_sets)
-def test_other_instances_lines_survive_in_their_order(content: bytes, peers: list[Peer]) -> None:
+@given(files(), line_sets)
+def test_other_instances_lines_survive_in_their_order(content: bytes, lines: list[Line]) -> None:
     """And lines under the old banner, while another instance runs whose they may be."""
     others = [piece for piece in lines_of(content) if is_managed(piece) and not piece.strip().endswith(BANNER)]
     with hosts_file(content, alone=False) as (path, file):
-        file.write(peers)
+        file.write(lines)
         now = lines_of(path.read_bytes())
     assert others == [piece for piece in now if is_managed(piece) and not piece.strip().endswith(BANNER)]
 
@@ -454,20 +458,20 @@ def check_states(content: bytes, new: bytes, steps: Sequence[Step]) -> None:
         assert meaning(operators(content)) <= meaning(state)
 
 
-def check_every_end(content: bytes, first: Sequence[Peer], second: Sequence[Peer]) -> None:
+def check_every_end(content: bytes, first: Sequence[Line], second: Sequence[Line]) -> None:
     """Two writes; each state on the way, and what a helper started after a kill there makes of it."""
     with hosts_file(content) as (path, file):
-        for peers in (first, second):
+        for lines in (first, second):
             before = path.read_bytes()
             with Disk() as disk:
-                file.write(peers)
+                file.write(lines)
             check_states(before, path.read_bytes(), disk.steps)
             for killed in set(states(before, disk.steps)):
                 with hosts_file(killed) as (again, fresh):
                     fresh.write(second)
                     assert meaning(operators(before)) == meaning(operators(again.read_bytes()))
                     assert {piece for piece in lines_of(again.read_bytes()) if piece.endswith(BANNER)} == {
-                        line(p.name, str(p.overlay_addr))[:-1] for p in second
+                        line(name, str(address))[:-1] for address, name in second
                     }
 
 
@@ -483,23 +487,23 @@ KILLED = [
 
 
 @pytest.mark.parametrize(("content", "first", "second"), KILLED)
-def test_a_write_can_be_killed_after_any_byte(content: bytes, first: list[Peer], second: list[Peer]) -> None:
+def test_a_write_can_be_killed_after_any_byte(content: bytes, first: list[Line], second: list[Line]) -> None:
     """No operator's line is lost, no half line says anything, and the next helper puts everything right."""
     check_every_end(content, first, second)
 
 
 @settings(max_examples=25, deadline=None)
-@given(files(), peer_sets)
-def test_any_file_can_be_read_after_any_byte(content: bytes, peers: list[Peer]) -> None:
+@given(files(), line_sets)
+def test_any_file_can_be_read_after_any_byte(content: bytes, lines: list[Line]) -> None:
     """Readers take no lock."""
     with hosts_file(content) as (path, file), Disk() as disk:
-        file.write(peers)
+        file.write(lines)
         check_states(content, path.read_bytes(), disk.steps)
 
 
 @pytest.mark.parametrize("works", range(14))
 @pytest.mark.parametrize(("content", "first", "second"), KILLED)
-def test_a_full_disk_loses_nothing(works: int, content: bytes, first: list[Peer], second: list[Peer]) -> None:
+def test_a_full_disk_loses_nothing(works: int, content: bytes, first: list[Line], second: list[Line]) -> None:
     """The error is reported, readers see whole lines all the while, and with room again the names come back."""
     with hosts_file(content) as (path, file):
         with Disk() as disk:
@@ -512,7 +516,7 @@ def test_a_full_disk_loses_nothing(works: int, content: bytes, first: list[Peer]
             check_states(content, render(parse(content, WG, alone=True), WG, first)[0], disk.steps)
         if not reported:
             assert meaning(operators(content)) | meaning(
-                b"".join(line(p.name, str(p.overlay_addr)) for p in first)
+                b"".join(line(name, str(address)) for address, name in first)
             ) == (meaning(path.read_bytes()))
         file.write(second)
         assert meaning(operators(content)) == meaning(operators(path.read_bytes()))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from privhelper.__main__ import parse_arguments
+from privhelper.arguments import parse_arguments
 from privhelper.options import NODE_NAME, PINNED, Option, Pinned, parse_port, pin
 from privhelper.protocol import (
     Backend,
@@ -23,7 +23,7 @@ from privhelper.protocol import (
 from tests.unit.privhelper.strategies import pinned
 
 OPTIONS: Mapping[str, Option] = {option.name: option for option in (NODE_NAME, *PINNED)}
-DEFAULTS = Pinned("node-a", ip_network("10.0.0.0/8"), "wgoverlay", 51820, 1420, 1000, True, "/etc/hosts")
+DEFAULTS = Pinned("node-a", ip_network("10.0.0.0/8"), "wgoverlay", 51820, 1420, 1000, 0, True, "/etc/hosts", "")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,13 @@ DEFAULTS = Pinned("node-a", ip_network("10.0.0.0/8"), "wgoverlay", 51820, 1420, 
         ("mtu", "65535", 65535),
         ("max-peers", "1", 1),
         ("max-peers", "4000", 4000),
+        ("keepalive", "0", 0),
+        ("keepalive", "25", 25),
+        ("keepalive", "65535", 65535),
+        ("hosts-suffix", "mesh", "mesh"),
+        ("hosts-suffix", "mesh.example", "mesh.example"),
+        ("hosts-suffix", ".Mesh.Example.", "Mesh.Example"),
+        ("hosts-suffix", "x" * 63, "x" * 63),
         ("hosts-file", "/etc/hosts", "/etc/hosts"),
         ("hosts-file", "/run/a b/../hosts", "/run/a b/../hosts"),
     ],
@@ -86,6 +93,13 @@ def test_what_an_option_takes(name: str, text: str, value: Any) -> None:
         ("wireguard-port", "00000000000000000080"),
         ("mtu", "575"),
         ("max-peers", "4001"),
+        *(("keepalive", text) for text in ("", "-1", "65536", "25s", "2.5", "off")),
+        *(
+            ("hosts-suffix", text)
+            for text in (
+                "", ".", "..", "a..b", "-a", "a-.b", "a b", "a_b", "mésh", "x" * 64, "a." * 32 + "a", "a\n", "%",
+            )
+        ),
         *(("hosts-file", text) for text in ("", "hosts", "./hosts", "../etc/hosts", "~/hosts")),
     ],
 )  # fmt: skip
@@ -108,12 +122,12 @@ def test_a_port_is_in_its_range_or_refused(text: str) -> None:
 
 def test_the_defaults_are_the_originals() -> None:
     """10.0.0.0/8, wgoverlay, 51820, the hosts file on."""
-    assert DEFAULTS == parse_arguments(["--node-name=node-a", "--agent-fd=3"]).pinned
+    assert DEFAULTS == parse_arguments(["--node-name=node-a", "--agent-fd=3"], {}).pinned
 
 
 def test_without_a_node_name_the_host_name_is_taken() -> None:
     """As the original does."""
-    assert socket.gethostname() == parse_arguments(["--agent-fd=3"]).pinned.node_name
+    assert socket.gethostname() == parse_arguments(["--agent-fd=3"], {}).pinned.node_name
 
 
 def test_a_host_name_that_cannot_name_a_node_is_an_error(
@@ -122,7 +136,7 @@ def test_a_host_name_that_cannot_name_a_node_is_an_error(
     """One line, and exit 2."""
     monkeypatch.setattr(socket, "gethostname", lambda: "hôte")
     with pytest.raises(SystemExit, match="2"):
-        parse_arguments(["--agent-fd=3"])
+        parse_arguments(["--agent-fd=3"], {})
     assert "cannot name a node" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -146,7 +160,7 @@ def test_a_host_name_that_cannot_name_a_node_is_an_error(
 def test_a_wrong_command_line_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Also an abbreviation, and an option of the agent's."""
     with pytest.raises(SystemExit, match="2"):
-        parse_arguments(["--node-name=node-a", "--agent-fd=3", *argv])
+        parse_arguments(["--node-name=node-a", "--agent-fd=3", *argv], {})
     assert "error:" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -161,8 +175,10 @@ def test_ipv6_needs_an_mtu_it_can_live_with(net: str, mtu: int, good: bool) -> N
         "wireguard-port": 1,
         "mtu": mtu,
         "max-peers": 1,
+        "keepalive": 0,
         "no-etc-hosts": False,
         "hosts-file": "/h",
+        "hosts-suffix": None,
     }
     if good:
         assert mtu == pin("node-a", values).mtu
@@ -177,7 +193,7 @@ def test_ipv6_needs_an_mtu_it_can_live_with(net: str, mtu: int, good: bool) -> N
 def test_a_command_line_says_the_same_again(value: Pinned, agent_fd: int, hosts_fd: int | None) -> None:
     """The launcher starts the helper with it."""
     argv = [*value.to_argv(), "--log-level", "debug", "--agent-fd", str(agent_fd)]
-    arguments = parse_arguments(argv if hosts_fd is None else [*argv, "--hosts-fd", str(hosts_fd)])
+    arguments = parse_arguments(argv if hosts_fd is None else [*argv, "--hosts-fd", str(hosts_fd)], {})
     assert value == arguments.pinned
     assert (agent_fd, hosts_fd, "debug") == (arguments.agent_fd, arguments.hosts_fd, arguments.log_level)
 
@@ -192,10 +208,12 @@ def test_whatever_is_pinned_can_be_told_in_hello(value: Pinned) -> None:
         wireguard_port=value.wireguard_port,
         mtu=value.mtu,
         max_peers=value.max_peers,
+        keepalive=value.keepalive,
         etc_hosts=value.etc_hosts,
         backend=Backend.KERNEL,
         public_key=bytes(32),
         in_force=2 * value.max_peers,
+        hosts_suffix=value.hosts_suffix,
     )
     assert (1, policy) == decode_reply(encode_reply(1, policy))
 

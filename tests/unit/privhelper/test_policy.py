@@ -26,6 +26,7 @@ from privhelper.policy import (
     Surroundings,
     is_foreign_unicast,
     is_low_order,
+    line_name,
     name_verdict,
 )
 from privhelper.protocol import Peer
@@ -43,6 +44,7 @@ POLICY = Policy(
     own_key=OWN_KEY,
     max_peers=10,
     etc_hosts=True,
+    hosts_suffix="",
     surroundings=Surroundings(),
 )
 
@@ -319,6 +321,74 @@ def test_a_bad_name_costs_the_line_and_not_the_tunnel() -> None:
     assert [(PeerVerdict.ACCEPTED, HostsVerdict.RESERVED)] == POLICY.judge([peer("wpad")], {}, frozenset())
 
 
+SUFFIXED = replace(POLICY, hosts_suffix="Mesh.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "line"),
+    [
+        ("node-a", "", "node-a"),
+        ("node-a.other.org", "", "node-a.other.org"),
+        ("node-a", "mesh.example", "node-a.mesh.example"),
+        ("node-a.mesh.example", "mesh.example", "node-a.mesh.example"),
+        ("Node-A.MESH.Example", "mesh.example", "Node-A.MESH.Example"),
+        ("a.b.mesh.example", "mesh.example", "a.b.mesh.example"),
+        ("node-a.other.org", "mesh.example", None),
+        ("node-a.mesh.example.org", "mesh.example", None),
+        ("node-amesh.example", "mesh.example", None),
+        ("mesh.example", "mesh.example", None),
+        ("mesh", "mesh", "mesh.mesh"),
+    ],
+)
+def test_the_name_a_line_has_under_a_suffix(name: str, suffix: str, line: str | None) -> None:
+    """A label gets the suffix, a name that ends so is as it is, any other dotted one gets no line."""
+    assert line == line_name(name, suffix)
+
+
+def hosts_verdicts(policy: Policy, wanted: list[Peer], *taken: str) -> list[HostsVerdict]:
+    """Only these."""
+    return [verdict for _, verdict in policy.judge(wanted, {}, frozenset(taken))]
+
+
+def test_a_dotted_name_outside_the_suffix_costs_the_line_and_not_the_tunnel() -> None:
+    """A member may call itself git.corp.example; nobody here shall go there for it."""
+    expected = [(PeerVerdict.ACCEPTED, HostsVerdict.OUTSIDE_SUFFIX), (PeerVerdict.ACCEPTED, HostsVerdict.ACCEPTED)]
+    assert expected == SUFFIXED.judge([peer("git.corp.example", 1), peer("git", 2)], {}, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "verdict"),
+    [
+        ("git", "git", HostsVerdict.ACCEPTED),  # `git` is the operator's, `git.mesh.example` is free
+        ("git", "git.mesh.example", HostsVerdict.TAKEN),
+        ("localhost", "", HostsVerdict.ACCEPTED),  # under a suffix it says nothing of this host
+        ("ip6-x", "", HostsVerdict.RESERVED),
+        ("a_b", "", HostsVerdict.NOT_A_HOST_NAME),
+        ("Self.mesh.example", "", HostsVerdict.OWN_NAME),
+        ("SELF", "", HostsVerdict.OWN_NAME),
+    ],
+)
+def test_what_is_judged_under_a_suffix_is_the_name_in_the_line(name: str, taken: str, verdict: HostsVerdict) -> None:
+    """This host's own is what the others write for it."""
+    wanted = peer(name, overlay_addr=derive(NET, name.encode(), 1))
+    assert [verdict] == hosts_verdicts(SUFFIXED, [wanted], taken)
+
+
+def test_who_bears_the_whole_name_keeps_it() -> None:
+    """`a` and `a.mesh.example` would be one name; in whatever order they come, and whatever case they have."""
+    label, whole = peer("node-a", 1), peer("Node-A.mesh.EXAMPLE", 2)
+    expected = {label.name: HostsVerdict.DOUBLE, whole.name: HostsVerdict.ACCEPTED}
+    for wanted in ([label, whole], [whole, label]):
+        assert expected == dict(zip([p.name for p in wanted], hosts_verdicts(SUFFIXED, wanted), strict=True))
+    assert [HostsVerdict.ACCEPTED] * 2 == hosts_verdicts(POLICY, [label, whole])
+
+
+def test_a_whole_name_without_a_tunnel_takes_nobodys_line() -> None:
+    """A refused fake must cost nobody anything."""
+    label, fake = peer("node-a", 1), peer("node-a.mesh.example", 2, public_key=bytes(32))
+    assert [HostsVerdict.ACCEPTED, HostsVerdict.NO_PEER] == hosts_verdicts(SUFFIXED, [label, fake])
+
+
 # --- whatever comes ----------------------------------------------------------------------------------------------
 
 SMALL = IPv4Network("10.0.0.0/28")  # where addresses meet each other, ours and the local network
@@ -329,6 +399,7 @@ SURROUNDED = Policy(
     own_key=OWN_KEY,
     max_peers=3,
     etc_hosts=True,
+    hosts_suffix="",
     surroundings=Surroundings((IPv4Network("10.0.0.4/30"),), addresses=frozenset((ip_address("192.0.2.1"),))),
 )
 near = st.integers(0, 15).map(lambda host: SMALL.network_address + host)

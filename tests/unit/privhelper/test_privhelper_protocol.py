@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
@@ -56,7 +57,7 @@ KEY = bytes(range(32))
 PEER = Peer(KEY, IPv4Address("192.0.2.7"), IPv4Address("10.1.2.3"), "node-a")
 PEER_V6 = Peer(KEY, IPv6Address("2001:db8::7"), IPv6Address("fd00::3"), "node-a")
 POLICY = PinnedPolicy(
-    "node-z", "wgoverlay", IPv4Network("10.0.0.0/8"), 51820, 1420, 1000, True, Backend.USERSPACE, KEY, 3
+    "node-z", "wgoverlay", IPv4Network("10.0.0.0/8"), 51820, 1420, 1000, 25, True, Backend.USERSPACE, KEY, 3, "mesh"
 )
 STATUS = PeerStatus(KEY, IPv4Address("192.0.2.7"), 1_700_000_000, 5, 6)
 NEVER = PeerStatus(KEY, None, 0, 0, 0)
@@ -141,9 +142,16 @@ def test_the_policy_has_the_documented_layout() -> None:
         + bytes(6)
         + b"\4\x0a"
         + bytes(15)
-        + b"\x08\xca\x6c\x05\x8c\x03\xe8\1"
+        + b"\x08\xca\x6c\x05\x8c\x03\xe8\0\x19\1"
     )
-    assert pinned + b"\2" + KEY + b"\0\3" + bytes(71) == data[HEADER:]
+    assert pinned + b"\2" + KEY + b"\0\3\4mesh" + bytes(60) + bytes(8) == data[HEADER:]
+
+
+def test_a_policy_without_a_suffix_has_zeros_in_its_place() -> None:
+    """No text at all is one form and not a violation, as it is everywhere else."""
+    data = encode_reply(1, replace(POLICY, hosts_suffix=""))
+    assert KEY + b"\0\3" + bytes(73) == data[-107:]
+    assert (1, replace(POLICY, hosts_suffix="")) == decode_reply(data)
 
 
 REQUESTS: dict[str, bytes] = {
@@ -308,7 +316,8 @@ def test_a_name_of_65_bytes_is_refused_by_both_ends() -> None:
         encode_request(1, SetPeers((Peer(KEY, PEER.endpoint, PEER.overlay_addr, "x" * 65),)))
 
 
-POLICY_HOSTS, DEVICE = 105, 106  # offsets in the policy's reply: hosts on; the second record
+POLICY_HOSTS, DEVICE = 107, 108  # offsets in the policy's reply: hosts on; the second record
+SUFFIX = DEVICE + 35  # its length, then its text
 
 
 @pytest.mark.parametrize(
@@ -325,8 +334,13 @@ POLICY_HOSTS, DEVICE = 105, 106  # offsets in the policy's reply: hosts on; the 
         ("policy", 98, b"\x21", "address"),  # /33
         ("policy", POLICY_HOSTS, b"\x02", "padding"),
         ("policy", DEVICE, b"\x03", "operation"),
-        ("policy", DEVICE + 35, b"\x01", "padding"),
-        ("policy", DEVICE + 105, b"\x01", "padding"),
+        ("policy", SUFFIX, b"\x00", "padding"),  # the text is still there behind a length of 0
+        ("policy", SUFFIX, b"\x05", "text"),
+        ("policy", SUFFIX, b"\x41", "padding"),
+        ("policy", SUFFIX + 1, b" ", "text"),
+        ("policy", SUFFIX + 5, b"x", "padding"),
+        ("policy", SUFFIX + 65, b"\x01", "padding"),
+        ("policy", DEVICE + 107, b"\x01", "padding"),
         ("in_force", ZERO, b"\x01", "padding"),
         ("in_force", ENDPOINT_FAMILY, b"\x05", "address"),
         ("own_address", 0, b"\x00", "address"),
@@ -411,7 +425,7 @@ def nearly_messages(draw: st.DrawFn) -> bytes:
     """Bytes that get past the first checks: a true header over anything, or a true message with a few bytes changed."""
     if draw(st.booleans()):
         op, flags, count = draw(st.sampled_from(Op)), draw(st.integers(0, 7)), draw(st.integers(0, 3))
-        size = draw(st.sampled_from([0, 1, 2, 17, 32, 80, 106, RECORD]))
+        size = draw(st.sampled_from([0, 1, 2, 17, 32, 80, 108, RECORD]))
         body = draw(st.binary(min_size=size * count, max_size=size * count))
         return struct.pack("!BBHHI", 1, op, flags, count, draw(sequences)) + body
     data = bytearray(draw(st.sampled_from([*REQUESTS.values(), *REPLIES.values()])))
