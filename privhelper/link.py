@@ -1,15 +1,20 @@
-"""The network link under WireGuard: alias, MTU, address, host routes, and what else this host has, through rtnetlink.
+"""The network link under WireGuard: its making, alias, MTU, address and host routes, and what else this host has,
+through rtnetlink.
 
 The link is remembered by ifindex, never again looked up by name, so nothing that takes our name later can be meant.
-Its alias says to other instances, and to a later start, whose it is. pyroute2 validates little: everything given to
-it here is an `ipaddress` object or an integer that the policy or the options have seen.
+Its alias says to other instances, and to a later start, whose it is; the kernel takes none in the message that makes
+a link, which is why one of our name without key and peer counts as ours too. pyroute2 validates little: everything
+given to it here is an `ipaddress` object or an integer that the policy or the options have seen.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -22,43 +27,108 @@ from privhelper.policy import Surroundings
 ALIAS: Final = "wesher"
 """What every link of ours carries as its alias (IFLA_IFALIAS)."""
 
+WIREGUARD: Final = "wireguard"
+TUN: Final = "tun"
+
 _TABLES: Final = (254, 255)  # main, local
 _CARRYING: Final = (1, 2, 3, 4)  # unicast, local, broadcast, anycast: the route types that deliver somewhere
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _RTPROT_STATIC: Final = 4
 _SCOPE_LINK: Final = 253
 _ADDR_GEN_NONE: Final = 1  # IN6_ADDR_GEN_MODE_NONE: no link-local address, whose group traffic nobody would answer
 _IFA_F_NODAD: Final = 0x02
-_TUN_KIND: Final = "tun"
+_IFF_UP: Final = 0x01
+_LOOPBACK: Final = 1  # LOOPBACK_IFINDEX: the first link of every network
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A link as the kernel tells it."""
+
+    index: int
+    kind: str | None
+    alias: str | None
+    mtu: int
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What our link is to be."""
+
+    name: str
+    overlay_net: Network
+    mtu: int
 
 
 class RtnlLink:
-    """A link known by `index`. Methods raise OSError."""
+    """Our link. Without `given` it is a WireGuard link of the kernel's that `make` makes; `given` is the ifindex of a
+    TUN that wireguard-go serves, which `delete` deletes or, if it is the administrator's (`keep`), only empties.
 
-    def __init__(self, rtnl: IPRoute, index: int, overlay_net: Network, resolvers: Collection[Address] = ()) -> None:
-        self._rtnl = rtnl
-        self._index = index
-        self._net = overlay_net
+    Methods raise OSError.
+    """
+
+    def __init__(
+        self,
+        rtnl: IPRoute,
+        wanted: Wanted,
+        is_bare: Callable[[int], bool],
+        resolvers: Collection[Address] = (),
+        *,
+        given: int | None = None,
+        keep: bool = False,
+    ) -> None:
+        self.index = given or 0
+        self.netlink = self._rtnl = rtnl
+        self._wanted = wanted
+        self._is_bare = is_bare
         self._resolvers = frozenset(resolvers)
+        self._given = given
+        self._keep = keep
         self._address: Address | None = None
         self._routes: set[Address] = set()
 
-    def bring_up(self, mtu: int) -> None:
-        """Mark the link as ours and set it up."""
-        self._do(self._rtnl.link, "set", index=self._index, ifalias=ALIAS)
-        self._do(self._rtnl.link, "set", index=self._index, mtu=mtu)
-        try:
-            self._no_link_local_address()
-        except OSError:
-            if self._net.version == 6:
-                raise  # without IPv6 on the host, an IPv4 overlay does as well
-        self._do(self._rtnl.link, "set", index=self._index, state="up")
+    # --- its life
 
-    def _no_link_local_address(self) -> None:
-        mode = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE]]}]]}
-        self._do(self._rtnl.link, "set", index=self._index, IFLA_AF_SPEC=mode)
+    def make(self) -> None:
+        """Make the link, unless it was given: then only empty it of what an earlier run left."""
+        if self._given is not None:
+            self._empty()
+            return
+        clear_stale(self._rtnl, self._wanted.name, self._is_bare)
+        self.index = make_wireguard(self._rtnl, self._wanted.name)
+
+    def bring_up(self) -> None:
+        """Mark the link as ours and set it up, with the address and routes it had, if it had any."""
+        self._set(ifalias=ALIAS)
+        self._set(mtu=self._wanted.mtu)
+        self._no_link_local_address()
+        self._set(state="up")
+        address, routes = self._address, frozenset(self._routes)
+        self._address = None
+        self._routes.clear()
+        if address is not None:
+            self.assign(address)
+        self.route(routes)
+
+    def exists(self) -> bool:
+        """Whether the link is still there."""
+        return self._found() is not None
+
+    def delete(self) -> None:
+        """Take the link away, or empty it if it is the administrator's; gone already is as good."""
+        self._address = None
+        self._routes.clear()
+        if self._keep:
+            self._empty()
+            self._set(ifalias="")  # or other instances would count this one as running
+        elif self.index:
+            self._do(self._rtnl.link, "del", index=self.index, gone_is_good=True)
+
+    # --- what it carries
 
     def assign(self, address: Address) -> None:
-        """Make `address`, as a /32 or /128, the link's only one."""
+        """Make `address`, as a /32 or /128, the link's only one of ours."""
         if address == self._address:
             return
         if self._address is not None:
@@ -78,45 +148,92 @@ class RtnlLink:
             self._do(self._rtnl.route, "add", **self._route(address), proto=_RTPROT_STATIC)
             self._routes.add(address)
 
+    def repair(self) -> list[str]:
+        """Put right what others changed about the link, its address and its routes; says what it was."""
+        found, repaired = self._found(), []
+        if found is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        if found.alias != ALIAS:
+            self._set(ifalias=ALIAS)
+            repaired.append("alias")
+        if found.mtu != self._wanted.mtu:
+            self._set(mtu=self._wanted.mtu)
+            repaired.append("MTU")
+        if not found.is_up:
+            self._no_link_local_address()
+            self._set(state="up")
+            repaired.append("link down")
+        if self._address is not None and self._address not in self._addresses():
+            address, self._address = self._address, None
+            self.assign(address)
+            repaired.append("address")
+        there = set(self._destinations())
+        missing = {address for address in self._routes if ip_network(address) not in there}
+        if missing:
+            wanted = set(self._routes)
+            self._routes -= missing
+            self.route(wanted)
+            repaired.append("routes")
+        return repaired
+
+    # --- this host
+
     def surroundings(self) -> Surroundings:
         """What other links of this host have that concerns the overlay."""
-        with _kernel_words():
-            links, addresses = list(self._rtnl.get_links()), list(self._rtnl.get_addr())
-            routes = [route for table in _TABLES for route in self._rtnl.get_routes(table=table)]
-        ours = {link["index"] for link in links if link.get("IFLA_IFALIAS") == ALIAS} - {self._index}
-        found: dict[bool, set[Network]] = {True: set(), False: set(map(ip_network, self._resolvers))}
-        for address in addresses:
-            if address["index"] != self._index:
-                found[address["index"] in ours].update(_address_nets(address))
-        for route in routes:
-            hops = _hops(route)
-            if hops != {self._index} and _is_respected(route, self._net):
-                found[bool(hops) and hops <= ours].update(_route_nets(route))
-        networks, others = ({n for n in found[key] if _at_least_as_specific(n, self._net)} for key in (False, True))
-        taken = {network.network_address for network in others if network.prefixlen == network.max_prefixlen}
-        own = {_local(address) for address in addresses if address["index"] != self._index}
-        return Surroundings(tuple(sorted(networks, key=str)), frozenset(taken), frozenset(own))
+        return surroundings(self._rtnl, self._wanted.overlay_net, self._resolvers, self.index)
 
     def others(self) -> list[str]:
         """Names of other links with our alias: other instances that run on this host."""
         with _kernel_words():
             links = list(self._rtnl.get_links())
         return [
-            link.get("ifname") for link in links if link.get("IFLA_IFALIAS") == ALIAS and link["index"] != self._index
+            link.get("ifname") for link in links if link.get("IFLA_IFALIAS") == ALIAS and link["index"] != self.index
         ]
 
-    def delete(self) -> None:
-        """Take the link away; gone already is as good."""
-        self._do(self._rtnl.link, "del", index=self._index, gone_is_good=True)
-        self._routes.clear()
-        self._address = None
+    # --- below
+
+    def _empty(self) -> None:
+        """Take every address and route away that is on the link."""
+        for destination in self._destinations():
+            self._do(self._rtnl.route, "del", dst=str(destination), oif=self.index, gone_is_good=True)
+        with _kernel_words():
+            addresses = [(_local(a), a["prefixlen"]) for a in self._rtnl.get_addr() if a["index"] == self.index]
+        for address, length in addresses:
+            fields = {"index": self.index, "address": str(address), "prefixlen": length}
+            self._do(self._rtnl.addr, "del", **fields, gone_is_good=True)
+
+    def _found(self) -> Found | None:
+        # Out of a dump: pyroute2 0.9 keeps the acknowledgement of each request for a single link for ever.
+        with _kernel_words():
+            return next((_found(link) for link in self._rtnl.get_links() if link["index"] == self.index), None)
+
+    def _addresses(self) -> set[Address]:
+        with _kernel_words():
+            return {_local(address) for address in self._rtnl.get_addr() if address["index"] == self.index}
+
+    def _destinations(self) -> list[Network]:
+        """Where the routes through the link lead."""
+        with _kernel_words():
+            routes = [route for route in self._rtnl.get_routes(table=_TABLES[0]) if _hops(route) == {self.index}]
+        return [ip_network(f"{route.get('RTA_DST')}/{route['dst_len']}") for route in routes if route.get("RTA_DST")]
+
+    def _no_link_local_address(self) -> None:
+        mode = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE]]}
+        try:
+            self._set(IFLA_AF_SPEC={"attrs": [["AF_INET6", mode]]})
+        except OSError:
+            if self._wanted.overlay_net.version == 6:
+                raise  # without IPv6 on the host, an IPv4 overlay does as well
+
+    def _set(self, **fields: Any) -> None:
+        self._do(self._rtnl.link, "set", index=self.index, **fields)
 
     def _host(self, address: Address) -> dict[str, Any]:
-        return {"index": self._index, "address": str(address), "prefixlen": address.max_prefixlen}
+        return {"index": self.index, "address": str(address), "prefixlen": address.max_prefixlen}
 
     def _route(self, address: Address) -> dict[str, Any]:
         scope = {"scope": _SCOPE_LINK} if address.version == 4 else {}
-        return {"dst": f"{address}/{address.max_prefixlen}", "oif": self._index, **scope}
+        return {"dst": f"{address}/{address.max_prefixlen}", "oif": self.index, **scope}
 
     def _do(self, call: Callable[..., object], *args: Any, gone_is_good: bool = False, **fields: Any) -> None:
         with _kernel_words():
@@ -127,7 +244,20 @@ class RtnlLink:
                     raise
 
 
-_GONE: Final = (3, 19, 99)  # ESRCH, ENODEV, EADDRNOTAVAIL: what was to be removed is not there
+_GONE: Final = (errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)  # what was to be removed is not there
+
+
+# --- WireGuard's port ------------------------------------------------------------------------------------------------
+
+
+def check_port(port: int) -> None:
+    """Raise OSError where WireGuard could not listen on UDP `port`: the kernel says it only when the link is up, and
+    wireguard-go only in its log. A stale link of ours, not yet cleared, has it too."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("0.0.0.0", port))  # noqa: S104 - WireGuard listens on every address
+
+
+# --- links by name ------------------------------------------------------------------------------------------------
 
 
 def open_netlink() -> IPRoute:
@@ -135,20 +265,80 @@ def open_netlink() -> IPRoute:
     return IPRoute()
 
 
-def find(rtnl: IPRoute, name: str) -> Mapping[str, Any] | None:
-    """The link called `name`, or None: `index`, `kind`, `alias`."""
+def port_of(rtnl: IPRoute) -> int:
+    """The netlink port of the connection, which notifications of our own changes carry."""
     with _kernel_words():
-        for link in rtnl.get_links():
-            if link.get("ifname") == name:
-                info = link.get("IFLA_LINKINFO")
-                kind = info.get("IFLA_INFO_KIND") if info is not None else None
-                return {"index": link["index"], "kind": kind, "alias": link.get("IFLA_IFALIAS")}
-    return None
+        list(rtnl.get_links(_LOOPBACK))  # pyroute2 binds its socket with the first request; until then the port is 0
+    with socket.socket(fileno=os.dup(rtnl.fileno())) as same:
+        return int(same.getsockname()[0])
 
 
-def is_tun(link: Mapping[str, Any]) -> bool:
-    """Whether `link`, as `find` gives it, is a TUN device."""
-    return bool(link["kind"] == _TUN_KIND)
+def find(rtnl: IPRoute, name: str) -> Found | None:
+    """The link called `name`."""
+    with _kernel_words():
+        return next((_found(link) for link in rtnl.get_links() if link.get("ifname") == name), None)
+
+
+def make_wireguard(rtnl: IPRoute, name: str) -> int:
+    """Make a WireGuard link called `name` under our alias; its ifindex. EEXIST where there is one of that name,
+    EOPNOTSUPP where the kernel has no WireGuard."""
+    with _kernel_words():
+        rtnl.link("add", ifname=name, kind=WIREGUARD)  # pyroute2 says NLM_F_EXCL for `add`
+    made = find(rtnl, name)
+    if made is None or made.kind != WIREGUARD:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    with _kernel_words():
+        try:
+            rtnl.link("set", index=made.index, ifalias=ALIAS)
+        except NetlinkError:
+            rtnl.link("del", index=made.index)
+            raise
+    return made.index
+
+
+def find_stale(rtnl: IPRoute, name: str, is_bare: Callable[[int], bool]) -> Found | None:
+    """The link called `name`, if an earlier run left it; raises FileExistsError where it is somebody else's."""
+    found = find(rtnl, name)
+    if found is None:
+        return None
+    if found.kind != WIREGUARD or (found.alias != ALIAS and not is_bare(found.index)):
+        raise FileExistsError(
+            errno.EEXIST, f"interface {name} exists already; if nothing needs it: ip link del dev {name}"
+        )
+    return found
+
+
+def clear_stale(rtnl: IPRoute, name: str, is_bare: Callable[[int], bool]) -> None:
+    """Delete a link called `name` that an earlier run left; raises FileExistsError where it is somebody else's."""
+    stale = find_stale(rtnl, name, is_bare)
+    if stale is None:
+        return
+    with _kernel_words():
+        rtnl.link("del", index=stale.index)
+
+
+def surroundings(
+    rtnl: IPRoute, overlay_net: Network, resolvers: Collection[Address] = (), own_index: int = 0
+) -> Surroundings:
+    """What this host's links, but for the one with `own_index`, have that concerns `overlay_net`."""
+    with _kernel_words():
+        links, addresses = list(rtnl.get_links()), list(rtnl.get_addr())
+        routes = [route for table in _TABLES for route in rtnl.get_routes(table=table)]
+    ours = {link["index"] for link in links if link.get("IFLA_IFALIAS") == ALIAS} - {own_index}
+    found: dict[bool, set[Network]] = {True: set(), False: set(map(ip_network, resolvers))}
+    for address in addresses:
+        if address["index"] != own_index:
+            found[address["index"] in ours].update(_address_nets(address))
+    for route in routes:
+        hops = _hops(route)
+        if route["family"] not in _FAMILIES:
+            continue  # MPLS, say: its destinations are no addresses
+        if hops != {own_index} and _is_respected(route, overlay_net):
+            found[bool(hops) and hops <= ours].update(_route_nets(route))
+    networks, others = ({n for n in found[key] if _at_least_as_specific(n, overlay_net)} for key in (False, True))
+    taken = {network.network_address for network in others if network.prefixlen == network.max_prefixlen}
+    own = {_local(address) for address in addresses if address["index"] != own_index}
+    return Surroundings(tuple(sorted(networks, key=str)), frozenset(taken), frozenset(own))
 
 
 @contextmanager
@@ -158,6 +348,13 @@ def _kernel_words() -> Iterator[None]:
         yield
     except NetlinkError as error:
         raise OSError(error.code, os.strerror(error.code)) from None
+
+
+def _found(link: Mapping[str, Any]) -> Found:
+    info = link.get("IFLA_LINKINFO")
+    kind = info.get("IFLA_INFO_KIND") if info is not None else None
+    is_up = bool(link["flags"] & _IFF_UP)
+    return Found(link["index"], kind, link.get("IFLA_IFALIAS"), link.get("IFLA_MTU") or 0, is_up)
 
 
 def _local(address: Mapping[str, Any]) -> Address:
@@ -192,6 +389,15 @@ def _route_nets(route: Mapping[str, Any]) -> list[Network]:
 
 def _at_least_as_specific(network: Network, overlay: Network) -> bool:
     return network.version == overlay.version and network.prefixlen >= overlay.prefixlen and network.overlaps(overlay)
+
+
+def has_ipv6() -> bool:
+    """Whether new links of this host can have IPv6."""
+    try:
+        with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", encoding="ascii") as file:
+            return file.read().strip() == "0"
+    except OSError:
+        return False
 
 
 def resolvers(resolv_conf: str) -> Sequence[Address]:

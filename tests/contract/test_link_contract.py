@@ -16,7 +16,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from privhelper import link as rtnl
 from privhelper.addressing import Address, Network
-from privhelper.link import ALIAS, RtnlLink
+from privhelper.link import ALIAS, RtnlLink, Wanted
 from privhelper.policy import Surroundings
 from tests.contract.conftest import Machine
 
@@ -51,9 +51,8 @@ def index(machine: Machine, netlink: Any) -> int:
     machine.start_wireguard(NAME)
     found = rtnl.find(netlink, NAME)
     assert found is not None
-    assert rtnl.is_tun(found)
-    assert found["alias"] is None
-    return int(found["index"])
+    assert (rtnl.TUN, None) == (found.kind, found.alias)
+    return found.index
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -62,11 +61,23 @@ def overlay(request: pytest.FixtureRequest) -> tuple[Network, list[Address]]:
     return OVERLAYS[request.param]
 
 
+def given(netlink: Any, index: int, net: Network, *resolvers: str, keep: bool = False, mtu: int = 1380) -> RtnlLink:
+    """Our link on a TUN that is there."""
+    known = [ip_address(resolver) for resolver in resolvers]
+    return RtnlLink(netlink, Wanted(NAME, net, mtu), never_asked, known, given=index, keep=keep)
+
+
+def never_asked(index: int) -> bool:
+    """Whether a TUN is bare is nobody's question."""
+    raise AssertionError(index)
+
+
 @pytest.fixture
 def link(netlink: Any, index: int, overlay: tuple[Network, list[Address]]) -> RtnlLink:
     """Our link, up."""
-    made = RtnlLink(netlink, index, overlay[0])
-    made.bring_up(1380)
+    made = given(netlink, index, overlay[0])
+    made.make()
+    made.bring_up()
     return made
 
 
@@ -86,7 +97,7 @@ def test_the_link_is_up_with_our_alias_and_mtu(link: RtnlLink, netlink: Any) -> 
     """So that another instance, and a later start, know whose it is."""
     (found,) = ip("link", "show", "dev", NAME)
     assert (ALIAS, 1380, True) == (found["ifalias"], found["mtu"], "UP" in found["flags"])
-    assert ALIAS == (rtnl.find(netlink, NAME) or {})["alias"]
+    assert rtnl.Found(found["ifindex"], rtnl.TUN, ALIAS, 1380, True) == rtnl.find(netlink, NAME)
 
 
 def test_the_link_has_no_address_of_its_own(link: RtnlLink) -> None:
@@ -177,7 +188,7 @@ def test_a_deleted_link_takes_no_address_and_no_route(
     """An OSError with the kernel's word, also when another link has our name now."""
     link.assign(overlay[1][0])
     machine.ip(f"link del {NAME}", f"link add {NAME} type bridge", f"link set {NAME} up")
-    for call in (lambda: link.assign(overlay[1][1]), lambda: link.route([overlay[1][2]]), lambda: link.bring_up(1400)):
+    for call in (lambda: link.assign(overlay[1][1]), lambda: link.route([overlay[1][2]]), link.bring_up):
         with pytest.raises(OSError, match=os.strerror(errno.ENODEV)) as raised:
             call()
         assert errno.ENODEV == raised.value.errno
@@ -185,6 +196,96 @@ def test_a_deleted_link_takes_no_address_and_no_route(
     (found,) = ip("link", "show", "dev", NAME)
     assert "ifalias" not in found
     assert 1500 == found["mtu"]
+
+
+FOREIGN = {
+    "alias": ["link set {name} alias other"],
+    "MTU": ["link set {name} mtu 1300"],
+    "link down": ["link set {name} down"],
+    "address": ["address flush dev {name}"],
+    "routes": ["route del {peer} dev {name}"],
+}
+"""What the repair calls it, and how it comes about."""
+
+
+def everything() -> tuple[Any, set[str], set[str]]:
+    """What the link is, has, and carries."""
+    (found,) = ip("link", "show", "dev", NAME)
+    return (found["ifalias"], found["mtu"], "UP" in found["flags"]), addresses(), routes()
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_foreign_change_is_repaired_and_named(
+    what: str, link: RtnlLink, overlay: tuple[Network, list[Address]], machine: Machine
+) -> None:
+    """Whatever else goes with it: with a link that is down, its routes do. Afterwards there is nothing to repair."""
+    own, *peers = overlay[1]
+    link.assign(own)
+    link.route(peers)
+    assert [] == link.repair()
+    before = everything()
+    machine.ip(*(command.format(name=NAME, peer=peers[0]) for command in FOREIGN[what]))
+    assert before != everything()
+    assert what in link.repair()
+    assert before == everything()
+    assert [] == link.repair()
+
+
+def test_what_others_add_to_the_link_is_left(
+    link: RtnlLink, overlay: tuple[Network, list[Address]], machine: Machine
+) -> None:
+    """An operator's own address or route on it is nothing to repair."""
+    own, peer, theirs, other, _ = overlay[1]
+    link.assign(own)
+    link.route([peer])
+    machine.ip(f"address add {theirs}/{theirs.max_prefixlen} dev {NAME}", f"route add {other} dev {NAME}")
+    before = everything()
+    assert [] == link.repair()
+    assert before == everything()
+
+
+def test_a_link_that_is_gone_cannot_be_repaired(link: RtnlLink, machine: Machine) -> None:
+    """It says so, and does not mistake another of its name for itself."""
+    assert link.exists()
+    machine.ip(f"link del {NAME}", f"link add {NAME} type bridge")
+    assert not link.exists()
+    with pytest.raises(OSError, match=os.strerror(errno.ENODEV)):
+        link.repair()
+
+
+def test_the_administrators_link_is_emptied_at_both_ends(
+    netlink: Any, index: int, overlay: tuple[Network, list[Address]], machine: Machine
+) -> None:
+    """What an earlier run left on it goes, then what this one put there; the link stays."""
+    own, peer, old, older, _ = overlay[1]
+    machine.ip(
+        f"link set {NAME} up",
+        f"address add {old}/{old.max_prefixlen} dev {NAME}",
+        f"route add {older} dev {NAME}",
+    )
+    link = given(netlink, index, overlay[0], keep=True)
+    link.make()
+    assert (set(), set()) == (addresses(), routes())
+    link.bring_up()
+    link.assign(own)
+    link.route([peer])
+    assert {f"{own}/{own.max_prefixlen}"} == addresses()
+    link.delete()
+    assert (set(), set()) == (addresses(), routes())
+    left = rtnl.find(netlink, NAME)
+    assert left is not None
+    assert not left.alias  # no other instance takes it for a running one's
+
+
+def test_looking_after_the_link_for_ever_takes_no_memory(link: RtnlLink, netlink: Any) -> None:
+    """pyroute2 0.9 keeps the acknowledgement of each request for one link; the helper looks twice a minute."""
+    link.repair()
+    before = {key: queue.qsize() for key, queue in netlink.asyncore.msg_queue.queues.items()}
+    for _ in range(50):
+        assert link.exists()
+        link.repair()
+        link.surroundings()
+    assert before == {key: queue.qsize() for key, queue in netlink.asyncore.msg_queue.queues.items()}
 
 
 @pytest.mark.parametrize("works", range(4))
@@ -214,7 +315,7 @@ def test_routes_are_put_right_after_a_refusal_half_way(
 
 def surroundings(netlink: Any, index: int, net: Network, *resolvers: str) -> Surroundings:
     """What the link with `index` sees."""
-    return RtnlLink(netlink, index, net, [ip_address(resolver) for resolver in resolvers]).surroundings()
+    return given(netlink, index, net, *resolvers).surroundings()
 
 
 def test_a_bare_host_has_no_networks_that_concern_the_overlay(netlink: Any, index: int) -> None:
@@ -309,7 +410,7 @@ def test_of_links_with_our_alias_only_single_addresses_count(netlink: Any, index
         "route add 10.1.1.2 dev wgother",
         "route add 10.1.1.3 nexthop dev wgother nexthop dev wgother",
     )
-    link = RtnlLink(netlink, index, NET)
+    link = given(netlink, index, NET)
     found = link.surroundings()
     assert () == found.networks
     assert {ip_address(f"10.1.1.{n}") for n in (1, 2, 3)} == found.taken

@@ -1,21 +1,17 @@
 """The helper's behaviour between the bytes and the kernel: what may come when, what is applied, and what a kernel
-that says no half way leaves behind. The stateful test at the end compares it with a model that knows only sets."""
+that says no half way leaves behind."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from privhelper.addressing import Address, derive
-from privhelper.monitor import PERMITTED, Monitor
-from privhelper.options import Pinned
+from privhelper.monitor import PERMITTED
 from privhelper.policy import HostsVerdict, PeerVerdict, Surroundings
 from privhelper.protocol import (
     FIXED_ADDRESS,
@@ -49,95 +45,7 @@ from privhelper.protocol import (
     encode_event,
     encode_request,
 )
-from tests.contract.fakes import FakeDevice, FakeHosts, FakeLink, Kernel
-
-NET = IPv4Network("10.0.0.0/8")
-PINNED = Pinned(
-    node_name="self",
-    overlay_net=NET,
-    interface="wgoverlay",
-    wireguard_port=51820,
-    mtu=1420,
-    max_peers=1000,
-    etc_hosts=True,
-    hosts_file="/etc/hosts",
-)
-OWN_KEY = b"\x66" * 32
-OK = (int(PeerVerdict.ACCEPTED), int(HostsVerdict.ACCEPTED))
-
-
-def peer(name: str, number: int = 1, host: int = 1) -> Peer:
-    """An acceptable peer."""
-    return Peer(
-        (number + 1).to_bytes(4, "big") * 7 + b"\x11" * 4,
-        ip_address(0xC0000200 + host % 255),
-        derive(NET, name.encode(), 0),
-        name,
-    )
-
-
-class Helper:
-    """A monitor over fakes, spoken to as an agent does, and what it has done."""
-
-    def __init__(self, pinned: Pinned = PINNED, surroundings: Surroundings | None = None) -> None:
-        self.kernel = Kernel()
-        self.device = FakeDevice(self.kernel)
-        self.link = FakeLink(self.kernel, around=surroundings or Surroundings())
-        self.hosts = FakeHosts(self.kernel)
-        self.monitor = Monitor(pinned, self.device, self.link, self.hosts, public_key=OWN_KEY)
-        self._sequence = 0
-
-    def send(self, request: Request) -> Reply:
-        """One request and its reply, whose number must be the request's."""
-        self._sequence += 1
-        sequence, reply = decode_reply(self.monitor.receive(encode_request(self._sequence, request)))
-        assert self._sequence == sequence
-        assert not isinstance(reply, Event)
-        return reply
-
-    def violation(self, request: Request) -> str:
-        """The code of the violation that `request` is."""
-        with pytest.raises(Violation) as raised:
-            self.send(request)
-        return raised.value.code.value
-
-    def greeted(self) -> Helper:
-        """After HELLO."""
-        self.send(Hello("test"))
-        return self
-
-    def addressed(self) -> Helper:
-        """After SET_ADDR."""
-        self.greeted().send(SetAddr(0))
-        return self
-
-    def configured(self, *peers: Peer) -> Helper:
-        """After SET_PEERS, with nothing on record."""
-        self.addressed().send(SetPeers(peers))
-        self.kernel.forget()
-        return self
-
-    @property
-    def tunnels(self) -> dict[bytes, tuple[Address, Address]]:
-        """Endpoint and allowed address by key, as the device has them."""
-        allowed = {key: address for address, key in self.device.allowed.items()}
-        return {key: (endpoint, allowed[key]) for key, endpoint in self.device.peers.items() if key in allowed}
-
-    def has(self, peers: Iterable[Peer]) -> bool:
-        """Whether device and routes are exactly what `peers` need."""
-        wanted = list(peers)
-        return (
-            self.tunnels == {p.public_key: (p.endpoint, p.overlay_addr) for p in wanted}
-            and len(self.device.peers) == len(self.device.allowed) == len(wanted)
-            and self.link.routes == {p.overlay_addr for p in wanted}
-        )
-
-    def done(self) -> list[tuple[str, object]]:
-        """What has been done since it was last asked."""
-        steps = list(self.kernel.done)
-        self.kernel.forget()
-        return steps
-
+from tests.unit.privhelper.over_fakes import NET, OK, OWN_KEY, PINNED, A, B, C, Helper, line, peer
 
 # --- order -------------------------------------------------------------------------------------------------------
 
@@ -234,8 +142,10 @@ def test_bytes_that_are_no_request_are_a_violation() -> None:
 
 def test_hello_answers_what_was_pinned() -> None:
     """All of it, and the device's key."""
-    expected = PinnedPolicy("self", "wgoverlay", NET, 51820, 1420, 1000, True, Backend.USERSPACE, OWN_KEY, 0)
-    assert expected == Helper().send(Hello("test"))
+    expected = PinnedPolicy(
+        "self", "wgoverlay", NET, 51820, 1420, 1000, 25, True, Backend.USERSPACE, OWN_KEY, 0, "mesh.example"
+    )
+    assert expected == Helper(replace(PINNED, keepalive=25, hosts_suffix="mesh.example")).send(Hello("test"))
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 15])
@@ -306,8 +216,6 @@ def test_a_new_own_address_is_what_the_next_set_is_judged_by() -> None:
 
 
 # --- SET_PEERS: staging ------------------------------------------------------------------------------------------
-
-A, B, C = (peer(name, number, number) for number, name in enumerate(("node-a", "node-b", "node-c"), start=1))
 
 
 def test_nothing_is_applied_before_the_last_part() -> None:
@@ -551,7 +459,7 @@ def test_only_accepted_names_are_written() -> None:
     helper.hosts.taken = frozenset(("node-b",))
     helper.configured(A, B, C)
     assert HostsWritten(HostsResult.WRITTEN) == helper.send(WriteHosts())
-    assert (A, C) == helper.hosts.lines
+    assert (line(A), line(C)) == helper.hosts.lines
 
 
 def test_an_unreadable_hosts_file_costs_names_and_not_tunnels() -> None:
@@ -566,7 +474,7 @@ def test_an_unreadable_hosts_file_costs_names_and_not_tunnels() -> None:
     helper.hosts.unreadable = False
     assert Verdicts((OK,)) == helper.send(SetPeers((A,)))
     helper.send(WriteHosts())
-    assert (A,) == helper.hosts.lines
+    assert (line(A),) == helper.hosts.lines
 
 
 def test_a_replaced_hosts_file_is_reported() -> None:
@@ -623,7 +531,7 @@ def test_bye_tries_every_step_and_says_what_failed() -> None:
     """A broken hosts file keeps no link alive."""
     helper = Helper().configured(A)
 
-    def refuse(peers: Sequence[Peer]) -> HostsResult:
+    def refuse(lines: Sequence[tuple[Address, str]]) -> HostsResult:
         raise OSError(errno.ENOSPC, "full")
 
     helper.hosts.write = refuse  # type: ignore[method-assign]
@@ -635,147 +543,6 @@ def test_bye_tries_every_step_and_says_what_failed() -> None:
 def test_take_down_without_bye_does_the_same() -> None:
     """The agent is gone, or was thrown out."""
     helper = Helper().configured(A)
-    helper.monitor.take_down()
-    assert [] == helper.monitor.failures
+    helper.tunnels.take_down()
+    assert [] == helper.tunnels.failures
     assert [("hosts", ()), ("destroy", None), ("delete", None)] == helper.done()
-    assert helper.monitor.ended
-
-
-# --- against a model ---------------------------------------------------------------------------------------------
-
-NODES = [f"node-{i}" for i in range(8)]
-LIMIT = 4
-
-wanted_sets = st.lists(
-    st.builds(
-        lambda name, key, attempt, host: Peer(
-            (key * 16 + NODES.index(name)).to_bytes(32, "big"),
-            ip_address(0xC0000200 + host),
-            derive(NET, name.encode(), attempt),
-            name,
-        ),
-        st.sampled_from(NODES),
-        st.integers(1, 2),
-        st.integers(0, 1),
-        st.integers(1, 3),
-    ),
-    unique_by=lambda p: p.name,
-    max_size=2 * LIMIT,
-)
-
-
-class AgainstAModel(RuleBasedStateMachine):
-    """The model holds what is in force as a list of records, or None while a failure has left that open."""
-
-    @initialize()
-    def start(self) -> None:
-        """An agent that has said HELLO and has an address."""
-        self.helper = Helper(replace(PINNED, max_peers=LIMIT)).addressed()
-        self.in_force: list[Peer] | None = []
-        self.ever: set[Peer] = set()
-        self.names: list[Peer] | None = []
-        self.lines: list[Peer] | None = []
-        self.broken = False
-
-    @rule(wanted=wanted_sets, cuts=st.lists(st.integers(0, 8), max_size=2))
-    def set_peers(self, wanted: list[Peer], cuts: list[int]) -> None:
-        """A set in up to three parts."""
-        self.ever.update(wanted)
-        start = 0
-        for cut in sorted(cuts):
-            if start < cut < len(wanted):
-                assert Staged() == self.helper.send(SetPeers(tuple(wanted[start:cut]), True))
-                start = cut
-        reply = self.helper.send(SetPeers(tuple(wanted[start:])))
-        if isinstance(reply, Failed):
-            assert self.broken
-            self.in_force = self.names = None
-            return
-        assert isinstance(reply, Verdicts)
-        accepted = [p for p, (verdict, _) in zip(wanted, reply.verdicts, strict=True) if verdict == 0]
-        if self.in_force is not None:
-            assert self._expected(wanted, self.in_force) == accepted
-        assert min(LIMIT, len(wanted)) == len(accepted)
-        assert self.helper.has(accepted)
-        self.in_force = self.names = accepted
-
-    @staticmethod
-    def _expected(wanted: list[Peer], in_force: list[Peer]) -> list[Peer]:
-        keys = {p.public_key for p in in_force}
-        kept = [p for p in wanted if p.public_key in keys]
-        others = [p for p in wanted if p.public_key not in keys]
-        chosen = (kept + others)[:LIMIT]
-        return [p for p in wanted if p in chosen]
-
-    @rule(attempt=st.integers(0, 15))
-    def set_addr(self, attempt: int) -> None:
-        """Another address of our own."""
-        reply = self.helper.send(SetAddr(attempt))
-        if isinstance(reply, OwnAddress):
-            assert derive(NET, b"self", attempt) == reply.address == self.helper.link.address
-        else:
-            assert self.broken
-
-    @precondition(lambda self: self.in_force is not None)
-    @rule()
-    def ask_for_those_in_force(self) -> None:
-        """As an agent that has been restarted does."""
-        reply = self.helper.send(InForce(0))
-        assert isinstance(reply, PeersInForce)
-        assert set(self.in_force or ()) == set(reply.peers)
-
-    @precondition(lambda self: self.helper.monitor._phase.name == "CONFIGURED")
-    @rule()
-    def write_hosts(self) -> None:
-        """The names of the last set."""
-        reply = self.helper.send(WriteHosts())
-        if isinstance(reply, Failed):
-            assert self.broken
-        elif self.names is not None:
-            assert tuple(self.names) == self.helper.hosts.lines
-
-    @rule()
-    def status(self) -> None:
-        """What the device has."""
-        reply = self.helper.send(Status(0))
-        assert self.broken or isinstance(reply, StatusPart)
-
-    @rule(steps=st.integers(0, 12))
-    def break_the_kernel(self, steps: int) -> None:
-        """It says no after some more steps."""
-        self.helper.kernel.fail_in(steps)
-        self.broken = True
-
-    @rule()
-    def repair_the_kernel(self) -> None:
-        """It says yes again."""
-        self.helper.kernel.recover()
-        self.broken = False
-
-    @invariant()
-    def nothing_unasked_is_in_the_kernel(self) -> None:
-        """Every tunnel and every route was once wanted, and while nothing fails they are what is in force."""
-        if not hasattr(self, "helper"):
-            return
-        records = {(p.public_key, p.endpoint, p.overlay_addr) for p in self.ever}
-        assert {(key, *pair) for key, pair in self.helper.tunnels.items()} <= records
-        assert self.helper.link.routes <= {p.overlay_addr for p in self.ever}
-        if self.in_force is not None:
-            assert self.helper.has(self.in_force)
-
-    def teardown(self) -> None:
-        """Whatever happened, BYE with a sound kernel leaves nothing."""
-        if not hasattr(self, "helper"):
-            return
-        self.helper.kernel.recover()
-        assert Farewell() == self.helper.send(Bye())
-        assert ({}, {}, set(), ()) == (
-            self.helper.device.peers,
-            self.helper.device.allowed,
-            self.helper.link.routes,
-            self.helper.hosts.lines,
-        )
-
-
-AgainstAModel.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
-TestAgainstAModel = AgainstAModel.TestCase

@@ -1,0 +1,263 @@
+"""The mesh as this host has it: link, key, own address, peers in force with their routes, and hosts lines.
+
+It outlives agents: one that is killed or upgraded finds everything as it was. All changes are differences against
+what is in force; what others change behind our back is put right by `repair`. Methods raise OSError where the kernel,
+WireGuard or the hosts file says no; what was done by then is remembered, what is doubtful is done again, by the next
+set or by `repair`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from ipaddress import ip_network
+from typing import Final
+
+from privhelper.addressing import Address, derive, is_edge
+from privhelper.device import Device, Hosts, Link
+from privhelper.options import Pinned
+from privhelper.policy import HostsVerdict, PeerVerdict, Policy, covers, line_name
+from privhelper.protocol import Backend, HostsResult, Peer, PeerStatus
+
+_OF_THIS_HOST: Final = (PeerVerdict.LOCAL_NETWORK, PeerVerdict.ENDPOINT_LOCAL)
+"""Refusals that end by themselves when this host's network changes."""
+
+
+class Tunnels:
+    """What is in force on `device` and `link` and in `hosts`. `public_key` is None while nothing is set up."""
+
+    def __init__(self, pinned: Pinned, device: Device, link: Link, hosts: Hosts) -> None:
+        self.pinned = pinned
+        self.public_key: bytes | None = None
+        self.failures: list[OSError] = []
+        """What the last `take_down` could not do."""
+        self._device = device
+        self._link = link
+        self._hosts = hosts
+        self._own_address: Address | None = None
+        self._in_force: dict[bytes, Peer] = {}
+        # Keys whose last change failed half way: the device may or may not have them as `_in_force` says.
+        self._unsure: set[bytes] = set()
+        # What the last change was to bring about, while it has not.
+        self._unfinished: list[Peer] | None = None
+        # Those of the last set that only this host's own network stands against, as long as it does.
+        self._in_the_way: list[Peer] = []
+        self._lines: list[tuple[Address, str]] = []
+        self._written: list[tuple[Address, str]] | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Which WireGuard it is."""
+        return self._device.backend
+
+    @property
+    def in_force(self) -> list[Peer]:
+        """The peers, in the order in which they came; after a change that failed half way those it was for."""
+        return list(self._in_force.values()) if self._unfinished is None else list(self._unfinished)
+
+    # --- up and down
+
+    def set_up(self) -> None:
+        """Make the link, with a new key and no peer. FileExistsError where the link's name is somebody else's."""
+        self._link.make()
+        try:
+            public_key = self._device.create(self.pinned.wireguard_port, self.pinned.keepalive)
+            self._link.bring_up()
+        except OSError:
+            self.take_down()
+            raise
+        self.public_key = public_key
+
+    def take_down(self) -> None:
+        """Leave the host as it was: hosts lines, then peers and key, then the link. `failures` has what failed."""
+        self.public_key = self._own_address = None
+        self._in_force.clear()
+        self._unsure.clear()
+        self._unfinished = None
+        self._in_the_way.clear()
+        steps: Sequence[Callable[[], object]] = (self._clear_hosts, self._device.destroy, self._link.delete)
+        self.failures = [error for error in map(_attempt, steps) if error is not None]
+
+    # --- what an agent asks for
+
+    def set_address(self, attempt: int) -> Address:
+        """Own overlay address := derive(pinned name, attempt). EADDRNOTAVAIL where a local network has it."""
+        address = derive(self.pinned.overlay_net, self.pinned.node_name.encode("ascii"), attempt)
+        if is_edge(self.pinned.overlay_net, address) or covers(self._link.surroundings().networks, address):
+            raise OSError(errno.EADDRNOTAVAIL, "this node's overlay address cannot be used on this host")
+        self._link.assign(address)
+        self._own_address = address
+        return address
+
+    def set_peers(self, wanted: Sequence[Peer]) -> list[tuple[PeerVerdict, HostsVerdict]]:
+        """Make those of `wanted` that the policy accepts the only peers; both verdicts on each, in order."""
+        verdicts = self._policy().judge(wanted, self._in_force, self._taken_names())
+        self._in_the_way = [p for p, (verdict, _) in zip(wanted, verdicts, strict=True) if verdict in _OF_THIS_HOST]
+        self._apply([p for p, (verdict, _) in zip(wanted, verdicts, strict=True) if verdict is PeerVerdict.ACCEPTED])
+        self._lines = [
+            self._line(peer)
+            for peer, (_, verdict) in zip(wanted, verdicts, strict=True)
+            if verdict is HostsVerdict.ACCEPTED
+        ]
+        return verdicts
+
+    def write_hosts(self) -> HostsResult:
+        """Make the accepted names our only lines in the hosts file."""
+        if not self.pinned.etc_hosts:
+            return HostsResult.DISABLED
+        result = self._hosts.write(self._lines)
+        self._written = self._lines
+        return result
+
+    def status(self) -> list[PeerStatus]:
+        """A reading of every peer."""
+        return self._device.status()
+
+    # --- what others do
+
+    def repair(self) -> list[str]:
+        """Put right what was changed behind our back, finish what failed half way, and withdraw peers that the policy
+        refuses by now, such as those that a new local network covers.
+
+        Says in fixed words what was not as it should be; nothing while nothing is set up. No step waits for another
+        to work: where a route of somebody else's stands in the place of ours, the link is whole only without that peer.
+        """
+        if self.public_key is None:
+            return []
+        found: list[str] = []
+        failures = []
+        for step in (
+            *(self._repair_link, self._withdraw, self._repair_device),
+            *(self._remind_link, self._repair_lines, self._make_room),
+        ):
+            try:
+                found += step()
+            except OSError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return found
+
+    def _repair_link(self) -> list[str]:
+        if self._link.exists():
+            return list(self._link.repair())
+        self._link.make()
+        self._device.restore()
+        self._link.bring_up()
+        return ["link gone"]
+
+    def _withdraw(self) -> list[str]:
+        """A record in force is no better than a new one: what the policy refuses by now goes, line and all."""
+        if self._own_address is None:
+            return []
+        peers, found = self.in_force, []
+        verdicts = self._policy().judge(peers, self._in_force, self._taken_names())
+        kept = [p for p, (verdict, _) in zip(peers, verdicts, strict=True) if verdict is PeerVerdict.ACCEPTED]
+        if self._unfinished is not None:
+            found.append("a set half applied")
+        if len(kept) < len(peers):
+            found.append("peers refused by now")
+        lines = {self._line(peer) for peer in kept}
+        self._lines = [line for line in self._lines if line in lines]
+        if found:
+            self._apply(kept)
+        return found
+
+    def _repair_device(self) -> list[str]:
+        found = []
+        held = self._device.holding()
+        if (held.public_key, held.port) != (self.public_key, self.pinned.wireguard_port):
+            self._device.restore()
+            held = self._device.holding()
+            found.append("key or port")
+        if self._unfinished is not None:
+            return found  # which peers it should have is still open
+        foreign = [key for key in held.allowed_ips if key not in self._in_force]
+        wrong = [
+            peer
+            for key, peer in self._in_force.items()
+            if held.allowed_ips.get(key) != frozenset((ip_network(peer.overlay_addr),))
+        ]
+        if foreign or wrong:
+            self._device.apply(foreign, wrong)
+            found.append("peers")
+        return found
+
+    def _remind_link(self) -> list[str]:
+        """What a link that was half changed, or half made anew, has forgotten, it is told again."""
+        if self._own_address is not None:
+            self._link.assign(self._own_address)
+        if self._unfinished is None:
+            self._link.route({peer.overlay_addr for peer in self.in_force})
+        return []
+
+    def _repair_lines(self) -> list[str]:
+        if self._written is not None and self._written != self._lines:
+            self.write_hosts()
+        return []
+
+    def _make_room(self) -> list[str]:
+        """A local network that has gone no longer stands in a peer's way: the agent has to hear of it to ask again."""
+        if not self._in_the_way:
+            return []
+        policy = self._policy()
+        still = [peer for peer in self._in_the_way if policy.peer_verdict(peer) in _OF_THIS_HOST]
+        found = ["peers possible again"] if len(still) < len(self._in_the_way) else []
+        self._in_the_way = still
+        return found
+
+    # --- below
+
+    def _policy(self) -> Policy:
+        assert self._own_address is not None  # noqa: S101 - SET_PEERS comes only after SET_ADDR
+        assert self.public_key is not None  # noqa: S101 - and that only after HELLO, which sets up
+        return Policy(
+            overlay_net=self.pinned.overlay_net,
+            node_name=self.pinned.node_name,
+            own_address=self._own_address,
+            own_key=self.public_key,
+            max_peers=self.pinned.max_peers,
+            etc_hosts=self.pinned.etc_hosts,
+            hosts_suffix=self.pinned.hosts_suffix,
+            surroundings=self._link.surroundings(),  # as of now: a network may have come since the last set
+        )
+
+    def _line(self, peer: Peer) -> tuple[Address, str]:
+        return peer.overlay_addr, line_name(peer.name, self.pinned.hosts_suffix) or peer.name
+
+    def _taken_names(self) -> frozenset[str] | None:
+        """None where the file cannot be read: names then wait, tunnels do not."""
+        try:
+            return self._hosts.taken_names() if self.pinned.etc_hosts else frozenset()
+        except OSError:
+            return None
+
+    def _apply(self, accepted: Sequence[Peer]) -> None:
+        """Turn the peers in force into `accepted`. If the kernel says no half way, remember what is no longer sure."""
+        wanted = {peer.public_key: peer for peer in accepted}
+        addresses = {peer.overlay_addr for peer in accepted}
+        gone = [key for key in self._in_force if key not in wanted]
+        changed = [p for k, p in wanted.items() if self._in_force.get(k) != p or k in self._unsure]
+        self._unsure.update(gone, (peer.public_key for peer in changed))
+        self._unfinished = list(accepted)
+        # No packet may leave through the tunnel for a peer that is going or not yet there.
+        self._link.route(addresses & {peer.overlay_addr for peer in self._in_force.values()})
+        self._in_force |= {peer.public_key: peer for peer in changed}
+        self._device.apply(gone, changed)
+        self._link.route(addresses)
+        self._in_force = wanted
+        self._unsure.clear()
+        self._unfinished = None
+
+    def _clear_hosts(self) -> None:
+        self._lines, self._written = [], None
+        if self.pinned.etc_hosts:
+            self._hosts.clear()
+
+
+def _attempt(step: Callable[[], object]) -> OSError | None:
+    try:
+        step()
+    except OSError as error:
+        return error
+    return None

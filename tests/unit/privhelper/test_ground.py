@@ -1,0 +1,60 @@
+"""Whether the overlay fits the host: the table of what is in its way, what is only said, and what is neither."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from privhelper.addressing import derive
+from privhelper.ground import NoGround, check
+from tests.unit.privhelper.over_fakes import NET, PINNED
+
+OWN = derive(NET, b"self", 0)
+WIDE = ip_network((OWN, 9), strict=False)
+NET6 = ip_network("fd00::/8")
+OWN6 = derive(NET6, b"self", 0)
+
+
+@pytest.mark.parametrize(
+    ("net", "networks", "has_ipv6", "why"),
+    [
+        (NET, ["10.0.0.0/8"], True, "a local network is as wide as the overlay net 10.0.0.0/8; give another"),
+        (NET, ["10.0.0.0/8", "10.1.0.0/16", f"{OWN}/32"], True, "as wide as the overlay net"),
+        (NET, [f"{OWN}/32"], True, f"overlay address {OWN} of self lies in this host's network {OWN}/32; give another"),
+        (NET, [f"{OWN}/32", str(WIDE)], True, f"in this host's network {WIDE};"),
+        (NET, ["10.0.0.0/24", f"{ip_network((OWN, 24), strict=False)}"], True, "lies in this host's network"),
+        (NET6, [], False, "the overlay fd00::/8 needs IPv6, which is disabled on this host; enable it"),
+        (NET6, ["fd00::/8"], True, "as wide as the overlay net"),
+        (NET6, [f"{OWN6}/128"], True, f"overlay address {OWN6} of self"),
+    ],
+)  # fmt: skip
+def test_what_is_in_the_overlays_way(net: object, networks: list[str], has_ipv6: bool, why: str) -> None:
+    """One line that says what, why and what to give; the widest network is named."""
+    with pytest.raises(NoGround) as raised:
+        check(replace(PINNED, overlay_net=net), map(ip_network, networks), has_ipv6=has_ipv6)  # type: ignore[arg-type]
+    assert why in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("networks", "named"),
+    [
+        (["10.0.0.0/24"], "10.0.0.0/8: 10.0.0.0/24; members"),
+        (["10.2.0.0/24", "10.1.0.0/16", "10.1.0.0/16"], "10.1.0.0/16, 10.2.0.0/24; members"),
+        ([f"10.0.{i}.0/24" for i in range(9)], "10.0.7.0/24 …; members"),
+    ],
+)
+def test_narrower_networks_elsewhere_are_one_warning(networks: list[str], named: str) -> None:
+    """The original runs there; a long list is cut."""
+    warning = check(PINNED, map(ip_network, networks), has_ipv6=True)
+    assert warning is not None
+    assert named in warning
+    assert "\n" not in warning
+
+
+def test_a_host_without_networks_in_the_overlay_is_good_ground() -> None:
+    """With IPv6 or without it."""
+    assert check(PINNED, [], has_ipv6=False) is None
+    assert check(replace(PINNED, overlay_net=NET6), [], has_ipv6=True) is None

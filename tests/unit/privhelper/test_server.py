@@ -1,0 +1,626 @@
+"""One agent after the other: every cell of the table in server.py, on real sockets, and what is heard of it outside."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from privhelper import server
+from privhelper.policy import HostsVerdict, PeerVerdict, Surroundings
+from privhelper.protocol import (
+    MAX_PART,
+    Bye,
+    Event,
+    Failed,
+    Farewell,
+    Hello,
+    InForce,
+    Op,
+    PeersInForce,
+    Request,
+    SetAddr,
+    SetPeers,
+    Status,
+    Verdicts,
+    encode_request,
+)
+from tests.contract.fakes import public_half
+from tests.unit.privhelper.over_fakes import OK, OWN_KEY, A, B, peer
+from tests.unit.privhelper.serving import Agent, Manager, Serving
+
+Start = Callable[..., Serving]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Servers, and their end."""
+    started: list[Serving] = []
+
+    def begin(*args: float, **options: object) -> Serving:
+        serving = Serving(*args, **options)  # type: ignore[arg-type]
+        started.append(serving)
+        return serving.start()
+
+    yield begin
+    for serving in started:
+        serving.close()
+
+
+@pytest.fixture
+def manager() -> Iterator[Callable[..., Manager]]:
+    """Service managers, and their end."""
+    made: list[Manager] = []
+
+    def make(watchdog_usec: int | None = None) -> Manager:
+        made.append(Manager(watchdog_usec))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+# --- the agent goes ----------------------------------------------------------------------------------------------
+
+
+def test_launched_an_agents_eof_is_the_end(start: Start) -> None:
+    """With status 1: nobody will come after it. What is in force is the caller's to take down."""
+    serving = start()
+    serving.agent.configure(A)
+    serving.agent.hang_up()
+    assert 1 == serving.ended()
+    assert serving.helper.has((A,))
+
+
+def test_launched_an_agent_that_never_spoke_is_no_different(start: Start) -> None:
+    """It could not even start."""
+    serving = start()
+    serving.agent.hang_up()
+    assert 1 == serving.ended()
+
+
+def test_launched_a_goodbye_is_the_end(start: Start) -> None:
+    """With status 0, and all down before it was answered."""
+    serving = start()
+    agent = serving.agent.configure(A)
+    assert Farewell() == agent.ask(Bye())
+    assert serving.helper.is_down()
+    assert serving.is_running()
+    agent.hang_up()
+    assert 0 == serving.ended()
+
+
+def test_listening_an_agents_eof_leaves_everything_as_it_is(start: Start) -> None:
+    """The next one finds it, under the same key."""
+    serving = start(300.0)
+    serving.connect().configure(A, B).hang_up()
+    agent = serving.connect()
+    policy = agent.greet()
+    assert (OWN_KEY, 2) == (policy.public_key, policy.in_force)
+    assert PeersInForce((A, B), False) == agent.ask(InForce(0))
+    assert serving.helper.has((A, B))
+
+
+def test_listening_a_goodbye_is_followed_by_a_new_link_and_key(start: Start) -> None:
+    """For whoever comes next."""
+    serving = start(300.0)
+    agent = serving.connect().configure(A)
+    assert Farewell() == agent.ask(Bye())
+    assert serving.helper.is_down()
+    agent.hang_up()
+    policy = serving.connect().greet()
+    assert (public_half(b"key 2"), 0) == (policy.public_key, policy.in_force)
+    assert serving.helper.is_whole()
+
+
+def test_listening_a_goodbye_that_left_something_ends_the_helper(start: Start) -> None:
+    """A new start clears what could not be taken down; with such a link this one could make none."""
+    serving = start(300.0)
+    agent = serving.connect().configure(A)
+    serving.helper.kernel.fail_in(1)
+    assert Failed(Op.BYE, errno.EIO) == agent.ask(Bye())
+    agent.hang_up()
+    assert 1 == serving.ended()
+
+
+def test_an_agent_that_says_goodbye_and_stays_is_hung_up_on(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has as long for that as for the goodbye."""
+    monkeypatch.setattr(server, "TERMINATE_WITHIN", 0.1)
+    serving = start()
+    serving.agent.configure(A).ask(Bye())
+    assert 0 == serving.ended()
+
+
+def test_after_the_linger_time_everything_is_taken_down_and_the_next_agent_begins_anew(start: Start) -> None:
+    """With a new key."""
+    serving = start(0.2)
+    serving.connect().configure(A).hang_up()
+    serving.soon(serving.helper.is_down, "all is down")
+    assert serving.is_running()
+    assert public_half(b"key 2") == serving.connect().greet().public_key
+
+
+def test_without_a_linger_time_everything_is_down_at_once(start: Start) -> None:
+    """Also for the one that has waited already."""
+    serving = start(0.0)
+    first = serving.connect().configure(A)
+    second = serving.connect()
+    first.hang_up()
+    assert public_half(b"key 2") == second.greet().public_key
+    assert serving.helper.has(())
+
+
+def test_an_agent_that_comes_back_in_time_ends_the_wait(start: Start) -> None:
+    """However often; its tunnels are not taken down under it."""
+    serving = start(0.3)
+    for _ in range(3):
+        serving.connect().configure(A).hang_up()
+    agent = serving.connect()
+    agent.greet()
+    serving.soon(lambda: agent.ask(Status(0)) and serving.server._linger_until is None, "it is served")
+    assert serving.helper.has((A,))
+
+
+def test_what_cannot_be_taken_down_after_the_linger_time_ends_the_helper(start: Start) -> None:
+    """As after a goodbye."""
+    serving = start(0.2)
+    serving.connect().configure(A).hang_up()
+    serving.helper.kernel.fail_in(0)
+    assert 1 == serving.ended()
+
+
+def test_nothing_lingers_where_nothing_is_up(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """A goodbye, then an agent that comes and goes without a word."""
+    serving = start(0.0)
+    agent = serving.connect().configure(A)
+    agent.ask(Bye())
+    agent.hang_up()
+    serving.connect().hang_up()
+    serving.connect().greet()
+    assert "taking everything down" not in caplog.text
+
+
+# --- who may come ------------------------------------------------------------------------------------------------
+
+
+def test_a_second_agent_waits_until_the_first_is_gone(start: Start) -> None:
+    """One at a time; it is not refused."""
+    serving = start(300.0)
+    first = serving.connect().configure(A)
+    second = serving.connect()
+    second.tell(Hello("second"))
+    assert Verdicts((OK, OK)) == first.ask(SetPeers((A, B)))
+    assert second.has_heard_nothing()
+    first.hang_up()
+    assert 2 == second.read().in_force  # type: ignore[union-attr]
+
+
+STRANGER = """
+import socket, sys
+stranger = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+stranger.connect(b"\\0" + bytes.fromhex(sys.argv[1]))
+stranger.settimeout(20)
+try:
+    stranger.send(bytes.fromhex(sys.argv[2]))
+    sys.exit(len(stranger.recv(100000)))
+except ConnectionError:
+    sys.exit(0)
+"""
+
+
+@pytest.mark.root
+def test_another_uid_is_refused_and_said_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the socket's mode; the agent is served all the same, and root is another uid too."""
+    serving = start(300.0, agent_uid=65533)
+    name, hello = serving.address[1:].hex(), encode_request(1, Hello("test")).hex()
+    command = [sys.executable, "-I", "-S", "-c", STRANGER, name, hello]
+    for uid in (65534, 65534, 0):
+        done = subprocess.run(command, user=uid, cwd="/", timeout=30, check=False, capture_output=True)
+        assert (0, b"") == (done.returncode, done.stderr)
+    serving.soon(lambda: "uid 0 is not the agent's: refused" in caplog.text, "the last is said")
+    assert 1 == caplog.text.count("uid 65534 is not the agent's: refused")
+    done = subprocess.run(command, user=65533, cwd="/", timeout=30, check=False, capture_output=True)
+    assert (10 + 2 * 108, b"") == (done.returncode, done.stderr)
+
+
+OTHER_VERSION = b"\x63" + encode_request(1, Hello("test"))[1:]
+
+
+def test_an_agent_of_another_protocol_version_is_told_and_costs_nothing(start: Start) -> None:
+    """An upgrade of the agent met a helper that has yet to be."""
+    serving = start(300.0)
+    serving.connect().configure(A).hang_up()
+    other = serving.connect()
+    other.socket.send(OTHER_VERSION)
+    assert Failed(Op.HELLO, errno.EPROTONOSUPPORT) == other.read()
+    assert other.read() is None
+    assert 1 == serving.connect().greet().in_force
+
+
+def test_an_agent_of_another_version_that_does_not_wait_for_the_answer_costs_nothing(start: Start) -> None:
+    """It is gone when it is told."""
+    serving = start(300.0)
+    for _ in range(3):
+        other = serving.connect()
+        other.socket.send(OTHER_VERSION)
+        other.hang_up()
+    assert 0 == serving.connect().greet().in_force
+
+
+def test_launched_another_protocol_version_is_a_violation(start: Start) -> None:
+    """Both halves come from one installation."""
+    serving = start()
+    serving.agent.socket.send(OTHER_VERSION)
+    assert "version" == serving.ended()
+
+
+def test_another_protocol_version_after_hello_is_a_violation(start: Start) -> None:
+    """Nobody changes his language in the middle."""
+    serving = start(300.0)
+    agent = serving.connect()
+    agent.greet()
+    agent.socket.send(OTHER_VERSION)
+    assert "version" == serving.ended()
+
+
+# --- what an agent may do ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"x", "length"), (encode_request(1, SetAddr(0)), "order"), (bytes(80000), "length")]
+)
+def test_a_violation_ends_the_helper_in_either_layout(
+    start: Start, linger: float | None, data: bytes, code: str
+) -> None:
+    """What could not come from an honest agent came from one that is not."""
+    serving = start(linger)
+    agent = serving.connect() if linger is not None else serving.agent
+    agent.socket.send(data)
+    assert code == serving.ended()
+
+
+def _is_heard(agent: Agent, request: Request) -> bool:
+    try:
+        agent.tell(request)
+    except ConnectionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_an_agent_that_does_not_read_its_replies_is_hung_up_on(start: Start, linger: float | None) -> None:
+    """The helper never waits for it."""
+    serving = start(linger)
+    agent = serving.connect() if linger is not None else serving.agent
+    peers = tuple(peer(f"node-{i}", i, i) for i in range(MAX_PART))
+    agent.configure(*peers)
+    while _is_heard(agent, InForce(0)):
+        pass
+    if linger is None:
+        assert 1 == serving.ended()
+    else:
+        assert MAX_PART == serving.connect().greet().in_force
+
+
+def test_an_agent_killed_with_a_reply_unread_costs_its_tunnels_nothing(start: Start) -> None:
+    """The kernel then says "connection reset" where it says EOF otherwise."""
+    serving = start(300.0)
+    agent = serving.connect().configure(A)
+    agent.tell(Status(0))
+    serving.soon(lambda: not agent.has_heard_nothing(), "the reply is there")
+    agent.hang_up()
+    assert 1 == serving.connect().greet().in_force
+
+
+def test_an_agent_killed_with_an_event_unread_costs_its_tunnels_nothing(start: Start) -> None:
+    """The kernel says so to who sends as well, instead of "broken pipe"."""
+    serving = start(300.0)
+    agent = serving.connect().configure(A)
+    serving.kill(signal.SIGHUP)
+    serving.soon(lambda: not agent.has_heard_nothing(), "it has been told")
+    serving.news.gate.clear()
+    serving.news.come()
+    serving.kill(signal.SIGHUP)
+    agent.hang_up()
+    serving.news.gate.set()
+    assert 1 == serving.connect().greet().in_force
+
+
+def test_descriptors_an_agent_sends_along_are_not_taken(start: Start) -> None:
+    """They are refused by the kernel where it can (Linux 6.16), else dropped: the helper holds no more files."""
+    serving = start()
+    before = len(os.listdir("/proc/self/fd"))
+    read, write = os.pipe()
+    try:
+        socket.send_fds(serving.agent.socket, [encode_request(1, Hello("test"))], [read])
+    except PermissionError:
+        serving.agent.socket.send(encode_request(1, Hello("test")))
+    assert serving.agent.read() is not None
+    os.close(read)
+    os.close(write)
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+# --- signals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_terminate_is_passed_on_and_a_goodbye_makes_it_a_good_end(
+    start: Start, linger: float | None, number: int
+) -> None:
+    """The agent leaves the mesh first, for which it still needs its tunnels."""
+    serving = start(linger)
+    agent = serving.connect() if linger is not None else serving.agent
+    agent.configure(A)
+    serving.kill(number)
+    assert Event.TERMINATE is agent.read()
+    assert Verdicts((OK, OK)) == agent.ask(SetPeers((A, B)))
+    assert Farewell() == agent.ask(Bye())
+    agent.hang_up()
+    assert 0 == serving.ended()
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_while_terminating_an_agents_eof_is_the_end_at_once(start: Start, linger: float | None) -> None:
+    """Nothing lingers for an agent that nobody will start."""
+    serving = start(linger)
+    agent = serving.connect() if linger is not None else serving.agent
+    agent.configure(A)
+    serving.kill(signal.SIGTERM)
+    assert Event.TERMINATE is agent.read()
+    agent.hang_up()
+    assert 1 == serving.ended()
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_an_agent_that_will_not_go_is_hung_up_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, linger: float | None
+) -> None:
+    """With status 1: it has not left the mesh. A second signal gives it no more time."""
+    monkeypatch.setattr(server, "TERMINATE_WITHIN", 0.3)
+    serving = start(linger)
+    agent = serving.connect() if linger is not None else serving.agent
+    agent.configure(A)
+    serving.kill(signal.SIGTERM)
+    assert Event.TERMINATE is agent.read()
+    due = serving.server._hang_up_at
+    serving.kill(signal.SIGTERM)
+    assert Event.TERMINATE is agent.read()
+    assert due == serving.server._hang_up_at
+    assert 1 == serving.ended()
+    assert "did not say goodbye" in caplog.text
+
+
+def test_terminate_without_an_agent_is_a_good_end(start: Start) -> None:
+    """None has come yet."""
+    serving = start(300.0)
+    serving.connect().hang_up()
+    serving.soon(lambda: serving.server._linger_until is not None, "it has gone")
+    serving.kill(signal.SIGTERM)
+    assert 0 == serving.ended()
+
+
+def test_terminate_while_tunnels_linger_is_a_good_end(start: Start) -> None:
+    """What lingers is taken down by the caller."""
+    serving = start(300.0)
+    serving.connect().configure(A).hang_up()
+    serving.soon(lambda: serving.server._linger_until is not None, "it has gone")
+    serving.kill(signal.SIGTERM)
+    assert 0 == serving.ended()
+
+
+def test_reload_is_passed_on_and_nothing_else(start: Start) -> None:
+    """As often as it comes; without an agent it is nobody's."""
+    serving = start(300.0)
+    serving.kill(signal.SIGHUP)
+    agent = serving.connect().configure(A)
+    for _ in range(2):
+        serving.kill(signal.SIGHUP)
+        assert Event.RELOAD is agent.read()
+    assert serving.is_running()
+
+
+# --- WireGuard goes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_without_wireguard_there_is_nothing_left_to_serve_with(start: Start, linger: float | None) -> None:
+    """Wireguard-go is gone while in use."""
+    serving = start(linger, with_device=True)
+    agent = serving.connect() if linger is not None else serving.agent
+    agent.configure(A)
+    serving.wireguard.close()
+    assert 1 == serving.ended()
+
+
+def test_launched_wireguard_may_go_once_its_link_is_deleted(start: Start) -> None:
+    """That is how it is told to."""
+    serving = start(with_device=True)
+    agent = serving.agent.configure(A)
+    agent.ask(Bye())
+    serving.wireguard.close()
+    agent.hang_up()
+    assert 0 == serving.ended()
+
+
+def test_listening_wireguard_that_goes_while_nobody_uses_it_ends_the_helper_too(start: Start) -> None:
+    """It was not ours to end, and the next agent could not be set up."""
+    serving = start(300.0, with_device=True)
+    agent = serving.connect().configure(A)
+    agent.ask(Bye())
+    agent.hang_up()
+    serving.wireguard.close()
+    assert 1 == serving.ended()
+
+
+# --- what others change ------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_change_is_put_right_and_the_agent_is_told(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """It sends its set again; the log says what was wrong."""
+    serving = start()
+    agent = serving.agent.configure(A)
+    serving.helper.link.routes.clear()
+    serving.news.come()
+    assert Event.REPAIRED is agent.read()
+    assert serving.helper.has((A,))
+    assert "repaired: routes" in caplog.text
+
+
+def test_a_foreign_change_is_put_right_with_no_agent_there(start: Start) -> None:
+    """Tunnels that linger are kept whole."""
+    serving = start(300.0)
+    serving.connect().configure(A).hang_up()
+    serving.soon(lambda: serving.server._linger_until is not None, "it has gone")
+    serving.helper.lose_link()
+    serving.news.come()
+    serving.soon(lambda: serving.helper.is_whole() and serving.helper.has((A,)), "all is there again")
+
+
+def test_a_local_network_that_comes_is_told_in_the_next_sets_verdicts(start: Start) -> None:
+    """Withdrawn at once, explained when asked."""
+    serving = start()
+    agent = serving.agent.configure(A, B)
+    serving.helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    serving.news.come()
+    assert Event.REPAIRED is agent.read()
+    assert serving.helper.has((B,))
+    expected = Verdicts(((PeerVerdict.LOCAL_NETWORK, HostsVerdict.NO_PEER), OK))
+    assert expected == agent.ask(SetPeers((A, B)))
+
+
+def test_our_own_changes_are_not_looked_into(start: Start) -> None:
+    """Else each set would be followed by a look at everything."""
+    serving = start()
+    agent = serving.agent.configure(A)
+    serving.news.is_foreign = False
+    due = serving.server._check_at
+    serving.news.come()
+    agent.ask(Status(0))
+    agent.ask(Status(0))
+    assert due == serving.server._check_at
+
+
+def test_changes_that_nobody_tells_of_are_found_in_time(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WireGuard's peers."""
+    monkeypatch.setattr(server, "CHECK_EVERY", 0.1)
+    serving = start()
+    agent = serving.agent.configure(A)
+    serving.helper.device.peers.clear()
+    serving.helper.device.allowed.clear()
+    assert Event.REPAIRED is agent.read()
+    assert serving.helper.has((A,))
+
+
+def test_an_agent_that_has_not_said_hello_is_told_of_no_repair(start: Start) -> None:
+    """Its first message is the answer to its first request."""
+    serving = start()
+    serving.helper.link.state["alias"] = False
+    serving.news.come()
+    serving.soon(serving.helper.is_whole, "repaired")
+    assert serving.agent.greet().in_force == 0
+
+
+def test_a_repair_that_fails_is_said_and_tried_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent is told as well: its set may be what heals it."""
+    monkeypatch.setattr(server, "FIRST_PAUSE", 0.05)
+    serving = start()
+    agent = serving.agent.configure(A)
+    serving.helper.link.routes.clear()
+    serving.helper.kernel.fail_in(0)
+    serving.news.come()
+    assert Event.REPAIRED is agent.read()
+    assert "repair: the kernel says no" in caplog.text
+    serving.helper.kernel.recover()
+    serving.soon(lambda: serving.helper.has((A,)), "the next look has worked")
+
+
+def test_the_pause_between_repairs_grows_while_they_recur_and_is_short_again_long_after(start: Start) -> None:
+    """Somebody else may be as persistent: each second, then each minute, not for ever ten times a second."""
+    serving = Serving()
+    try:
+        pauses = []
+        for _ in range(8):
+            serving.helper.link.state["alias"] = False
+            serving.server._check()
+            pauses.append(serving.server._pause)
+        assert [2, 4, 8, 16, 32, 60, 60, 60] == pauses
+        assert serving.server._check_at == serving.server._not_before  # it looks whether it holds
+        serving.server._check()
+        assert server.LONGEST_PAUSE == serving.server._pause  # clean once, but he may only be slower than we are
+        serving.server._found_at -= 2 * server.LONGEST_PAUSE + 1
+        serving.server._check()
+        assert server.FIRST_PAUSE == serving.server._pause
+        assert serving.server._check_at > serving.server._not_before
+    finally:
+        serving.close()
+
+
+# --- the service manager -----------------------------------------------------------------------------------------
+
+
+def test_launched_it_is_ready_once_a_whole_set_has_come(start: Start, manager: Callable[..., Manager]) -> None:
+    """And says so once."""
+    told = manager()
+    serving = start(manager=told)
+    agent = serving.agent
+    agent.greet()
+    agent.ask(SetAddr(0))
+    assert [] == told.words()
+    for _ in range(3):
+        agent.ask(SetPeers((A,)))
+    agent.hang_up()
+    assert 1 == serving.ended()
+    assert ["READY=1"] == told.words()
+
+
+def test_listening_it_is_ready_when_it_listens(start: Start, manager: Callable[..., Manager]) -> None:
+    """The agent's unit waits for that; what comes after changes nothing."""
+    told = manager()
+    serving = start(300.0, manager=told)
+    for _ in range(2):
+        serving.connect().configure(A).hang_up()
+    serving.connect().greet()
+    assert ["READY=1"] == told.words()
+
+
+def test_launched_the_watchdog_is_fed_by_requests(start: Start, manager: Callable[..., Manager]) -> None:
+    """It thus needs both halves: an agent that hangs lets it starve."""
+    told = manager(30_000)
+    serving = start(manager=told)
+    assert [] == told.words()
+    serving.agent.configure(A)
+    for _ in range(3):
+        serving.agent.ask(Status(0))
+    serving.soon(lambda: told.words().count("WATCHDOG=1") == 6, "each request has fed it")
+    assert serving.server._feed_at is None
+
+
+def test_listening_the_watchdog_is_fed_with_no_agent_there(start: Start, manager: Callable[..., Manager]) -> None:
+    """Waiting is what it is there for."""
+    told = manager(30_000)
+    serving = start(300.0, manager=told)
+    serving.soon(lambda: told.words().count("WATCHDOG=1") >= 5, "it is fed again and again")
+
+
+def test_the_end_is_announced_once(start: Start, manager: Callable[..., Manager]) -> None:
+    """At the first signal."""
+    told = manager()
+    serving = start(manager=told)
+    serving.agent.configure(A)
+    for _ in range(2):
+        serving.kill(signal.SIGTERM)
+        assert Event.TERMINATE is serving.agent.read()
+    assert ["READY=1", "STOPPING=1"] == told.words()

@@ -1,0 +1,465 @@
+"""What stays when agents go, what is put right when others change it, and what is left after a failure: nothing."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from privhelper.addressing import derive
+from privhelper.policy import HostsVerdict, PeerVerdict, Surroundings
+from privhelper.protocol import (
+    MAX_PART,
+    Bye,
+    Failed,
+    Farewell,
+    Hello,
+    InForce,
+    Op,
+    OwnAddress,
+    PeersInForce,
+    PinnedPolicy,
+    SetAddr,
+    SetPeers,
+    Staged,
+    Status,
+    StatusPart,
+    Verdicts,
+    WriteHosts,
+)
+from privhelper.tunnels import Tunnels
+from tests.contract.fakes import FakeDevice, FakeHosts, FakeLink, Kernel, public_half
+from tests.unit.privhelper.over_fakes import NET, OK, OWN_KEY, PINNED, A, B, C, Helper, line, peer
+
+OWN = derive(NET, b"self", 0)
+COVERED = (PeerVerdict.LOCAL_NETWORK, HostsVerdict.NO_PEER)
+
+# --- one agent after the other -----------------------------------------------------------------------------------
+
+
+def test_the_next_agent_finds_in_force_what_was_applied() -> None:
+    """With the same key; the one before it said no goodbye."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.done()
+    greeting = helper.next_agent().send(Hello("test"))
+    assert isinstance(greeting, PinnedPolicy)
+    assert (OWN_KEY, 2) == (greeting.public_key, greeting.in_force)
+    assert PeersInForce((A, B), False) == helper.send(InForce(0))
+    assert [] == helper.done()
+    assert helper.has((A, B))
+    assert (line(A), line(B)) == helper.hosts.lines
+
+
+def test_an_agent_that_asks_for_the_same_touches_nothing() -> None:
+    """Address, peers, names: a restart of the agent costs no packet."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.done()
+    helper.next_agent().addressed()
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((A, B)))
+    assert [] == helper.done()
+
+
+def test_what_an_agent_staged_is_forgotten_with_it() -> None:
+    """The next one's set begins with its own first part."""
+    helper = Helper().configured(A)
+    assert Staged() == helper.send(SetPeers((B,), True))
+    helper.next_agent().addressed()
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((A, C)))
+    assert helper.has((A, C))
+
+
+def test_a_reading_of_one_agents_is_none_of_the_nexts() -> None:
+    """Part 1 without a part 0 is empty."""
+    peers = tuple(peer(f"node-{i}", i, i) for i in range(MAX_PART + 1))
+    helper = Helper().addressed()
+    helper.send(SetPeers(peers[:1], True))
+    helper.send(SetPeers(peers[1:]))
+    reading = helper.send(Status(0))
+    assert isinstance(reading, StatusPart)
+    assert reading.more
+    helper.next_agent().greeted()
+    assert StatusPart((), False) == helper.send(Status(1))
+
+
+def test_the_next_agent_learns_of_a_change_that_failed_half_way_what_it_was_for() -> None:
+    """Each name, key and address once: it sends what it learns back as its first set."""
+    helper = Helper().configured(A, B)
+    returned = replace(A, public_key=b"\x77" * 32)
+    helper.kernel.fail_in(0)
+    assert Failed(Op.SET_PEERS, errno.EIO) == helper.send(SetPeers((returned, C)))
+    helper.kernel.recover()
+    helper.next_agent().addressed()
+    assert PeersInForce((returned, C), False) == helper.send(InForce(0))
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((returned, C)))
+    assert helper.has((returned, C))
+
+
+def test_after_a_goodbye_the_next_agent_gets_a_new_link_and_a_new_key() -> None:
+    """And an empty set: nothing of what was taken down is adopted."""
+    helper = Helper().configured(A)
+    assert Farewell() == helper.send(Bye())
+    assert helper.is_down()
+    helper.done()
+    greeting = helper.next_agent().send(Hello("test"))
+    assert isinstance(greeting, PinnedPolicy)
+    assert (public_half(b"key 2"), 0) == (greeting.public_key, greeting.in_force)
+    assert [("make", None), ("create", 51820), ("bring up", None)] == helper.done()
+    assert OwnAddress(OWN) == helper.send(SetAddr(0))
+    assert Verdicts((OK,)) == helper.send(SetPeers((A,)))
+    assert helper.has((A,))
+
+
+def test_the_keepalive_is_the_pinned_one() -> None:
+    """The agent has no say in it."""
+    helper = Helper(replace(PINNED, keepalive=25)).configured(A)
+    assert {A.public_key: 25} == helper.device.keepalives
+
+
+# --- set up, and taken down --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", ["create", "bring_up"])
+def test_a_start_that_fails_half_way_leaves_nothing(refused: str) -> None:
+    """The link is made, then the device refuses its key, or the link to come up; all else works."""
+    kernel = Kernel()
+    device, link, hosts = FakeDevice(kernel), FakeLink(kernel), FakeHosts(kernel)
+
+    def refuse(*arguments: object) -> bytes:
+        raise OSError(errno.EIO, "no")
+
+    setattr(device if refused == "create" else link, refused, refuse)
+    tunnels = Tunnels(PINNED, device, link, hosts)
+    with pytest.raises(OSError, match="no"):
+        tunnels.set_up()
+    assert ("make", None) in kernel.done
+    assert tunnels.public_key is None
+    assert (None, False, ()) == (device.key, link.is_there, hosts.lines)
+
+
+def test_a_hello_that_cannot_set_up_is_answered_and_can_come_again() -> None:
+    """The agent may have come while the kernel was short of memory."""
+    helper = Helper()
+    helper.send(Hello("test"))
+    helper.send(Bye())
+    helper.next_agent()
+    helper.kernel.fail_in(1)
+    assert Failed(Op.HELLO, errno.EIO) == helper.send(Hello("test"))
+    assert "order" == helper.violation(SetAddr(0))
+    helper.kernel.recover()
+    helper.next_agent()
+    assert isinstance(helper.send(Hello("test")), PinnedPolicy)
+    assert helper.is_whole()
+
+
+def test_a_link_of_somebody_elses_is_left_alone() -> None:
+    """Of our name: it is not ours to delete."""
+    helper = Helper()
+    helper.tunnels.take_down()
+
+    def refuse() -> None:
+        raise FileExistsError(errno.EEXIST, "interface wgoverlay exists already")
+
+    helper.link.make = refuse  # type: ignore[method-assign]
+    helper.done()
+    assert Failed(Op.HELLO, errno.EEXIST) == helper.send(Hello("test"))
+    assert [] == helper.done()
+
+
+def test_what_could_not_be_taken_down_is_remembered() -> None:
+    """For the exit status, and for the log."""
+    helper = Helper().configured(A)
+    helper.kernel.fail_in(1)
+    helper.tunnels.take_down()
+    assert [errno.EIO, errno.EIO] == [failure.errno for failure in helper.tunnels.failures]
+    assert helper.tunnels.public_key is None
+    helper.kernel.recover()
+    helper.tunnels.take_down()
+    assert [] == helper.tunnels.failures
+    assert helper.is_down()
+
+
+# --- what others do ----------------------------------------------------------------------------------------------
+
+
+def test_where_nothing_has_changed_nothing_is_repaired() -> None:
+    """Looking is not touching."""
+    helper = Helper().configured(A, B)
+    assert [] == helper.tunnels.repair()
+    assert [] == helper.done()
+
+
+def test_while_nothing_is_set_up_nothing_is_repaired() -> None:
+    """Nor looked at: the link's name may be somebody else's by now."""
+    helper = Helper().configured(A)
+    helper.send(Bye())
+    helper.kernel.forget()
+    assert [] == helper.tunnels.repair()
+    assert [] == helper.kernel.done
+
+
+def test_before_an_agent_has_come_the_link_is_kept_whole() -> None:
+    """It has no address and no peer yet."""
+    helper = Helper()
+    helper.lose_link()
+    assert ["link gone"] == helper.tunnels.repair()
+    assert helper.is_whole()
+    assert helper.has(())
+
+
+def _lose_link(helper: Helper) -> None:
+    helper.lose_link()
+
+
+def _set(word: str) -> Callable[[Helper], None]:
+    def change(helper: Helper) -> None:
+        helper.link.state[word] = False
+
+    return change
+
+
+def _flush_routes(helper: Helper) -> None:
+    helper.link.routes.clear()
+
+
+def _take_address(helper: Helper) -> None:
+    helper.link.address = None
+
+
+def _remove_peer(helper: Helper) -> None:
+    del helper.device.peers[A.public_key]
+    helper.device.take_addresses(A.public_key)
+
+
+def _add_peer(helper: Helper) -> None:
+    helper.device.peers[b"\x99" * 32] = ip_address("192.0.2.99")
+
+
+def _steal_address(helper: Helper) -> None:
+    _add_peer(helper)
+    helper.device.allowed[A.overlay_addr] = b"\x99" * 32
+
+
+def _exchange_addresses(helper: Helper) -> None:
+    helper.device.allowed |= {A.overlay_addr: B.public_key, B.overlay_addr: A.public_key}
+
+
+def _widen_allowed_ips(helper: Helper) -> None:
+    helper.device.allowed[ip_network("192.168.0.0/16")] = A.public_key
+
+
+def _drop_allowed_ips(helper: Helper) -> None:
+    helper.device.take_addresses(A.public_key)
+
+
+def _change_key(helper: Helper) -> None:
+    helper.device.key = b"\x99" * 32
+
+
+def _change_port(helper: Helper) -> None:
+    helper.device.port = 12345
+
+
+FOREIGN: Mapping[str, tuple[Callable[[Helper], None], list[str]]] = {
+    "link deleted": (_lose_link, ["link gone", "peers"]),
+    "alias changed": (_set("alias"), ["alias"]),
+    "MTU changed": (_set("MTU"), ["MTU"]),
+    "set down": (_set("link down"), ["link down"]),
+    "address removed": (_take_address, ["address"]),
+    "routes flushed": (_flush_routes, ["routes"]),
+    "peer removed": (_remove_peer, ["peers"]),
+    "peer added": (_add_peer, ["peers"]),
+    "address given to another": (_steal_address, ["peers"]),
+    "addresses exchanged": (_exchange_addresses, ["peers"]),
+    "network added to a peer": (_widen_allowed_ips, ["peers"]),
+    "allowed IPs taken": (_drop_allowed_ips, ["peers"]),
+    "key changed": (_change_key, ["key or port", "peers"]),
+    "port changed": (_change_port, ["key or port", "peers"]),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_foreign_change_is_put_right_and_said(what: str) -> None:
+    """With the same key, address, routes and peers as before; the second look finds nothing."""
+    change, words = FOREIGN[what]
+    helper = Helper().configured(A, B)
+    change(helper)
+    assert not (helper.is_whole() and helper.has((A, B)) and helper.link.address == OWN)
+    assert words == helper.tunnels.repair()
+    assert helper.is_whole()
+    assert helper.has((A, B))
+    assert (OWN, OWN_KEY) == (helper.link.address, helper.device.key)
+    assert [] == helper.tunnels.repair()
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_foreign_change_is_put_right_with_no_agent_there(what: str) -> None:
+    """Tunnels outlive it."""
+    change, words = FOREIGN[what]
+    helper = Helper().configured(A, B)
+    helper.next_agent()
+    change(helper)
+    assert words == helper.tunnels.repair()
+    assert helper.has((A, B))
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("works", range(8))
+def test_a_repair_that_fails_half_way_is_finished_by_the_next(what: str, works: int) -> None:
+    """Whichever step is refused, and with peers whose keepalive goes with them."""
+    change, _ = FOREIGN[what]
+    helper = Helper(replace(PINNED, keepalive=25)).configured(A, B)
+    change(helper)
+    helper.kernel.fail_in(works)
+    try:
+        helper.tunnels.repair()
+        failed = False
+    except OSError:
+        failed = True
+    helper.kernel.recover()
+    found = helper.tunnels.repair()
+    assert failed or found == []
+    assert helper.is_whole()
+    assert helper.has((A, B))
+    assert helper.link.address == OWN
+    assert {A.public_key: 25, B.public_key: 25} == helper.device.keepalives
+    assert [] == helper.tunnels.repair()
+
+
+def test_a_roamed_endpoint_is_no_foreign_change() -> None:
+    """WireGuard itself moved it, on word of whoever has the peer's key."""
+    helper = Helper().configured(A)
+    helper.device.peers[A.public_key] = ip_address("198.51.100.7")
+    assert [] == helper.tunnels.repair()
+    assert ip_address("198.51.100.7") == helper.device.peers[A.public_key]
+
+
+def test_a_peer_whose_tunnel_is_whole_is_not_set_again() -> None:
+    """It may have roamed, and its endpoint in the table is the announced one."""
+    helper = Helper().configured(A, B)
+    _remove_peer(helper)
+    helper.tunnels.repair()
+    assert [("set", A)] == helper.done()
+
+
+@pytest.mark.parametrize("works", range(9))
+def test_a_set_that_failed_half_way_is_finished_by_a_repair(works: int) -> None:
+    """Also where an address has gone over to another key, and no agent is left to ask again."""
+    helper = Helper().configured(A, B, C)
+    after = (
+        replace(A, public_key=b"\x77" * 32),
+        replace(B, overlay_addr=derive(NET, b"node-b", 1)),
+        peer("node-d", 4),
+    )
+    helper.kernel.fail_in(works)
+    assert Failed(Op.SET_PEERS, errno.EIO) == helper.send(SetPeers(after))
+    helper.kernel.recover()
+    helper.next_agent()
+    assert ["a set half applied"] == helper.tunnels.repair()
+    assert helper.has(after)
+    assert [] == helper.tunnels.repair()
+    assert PeersInForce(after, False) == helper.greeted().send(InForce(0))
+
+
+def test_names_of_a_set_that_failed_half_way_do_not_outlive_its_peers() -> None:
+    """The lines of those that stay stay; who comes waits for the agent to ask again."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.kernel.fail_in(0)
+    helper.send(SetPeers((B, C)))
+    helper.kernel.recover()
+    helper.tunnels.repair()
+    assert (line(B),) == helper.hosts.lines
+
+
+def test_an_own_address_that_was_lost_in_a_change_comes_back() -> None:
+    """The old one went, the new one was refused."""
+    helper = Helper().configured(A)
+    helper.link.address = helper.link._address = None
+    helper.tunnels.repair()
+    assert OWN == helper.link.address
+
+
+# --- a local network that comes later ----------------------------------------------------------------------------
+
+
+def test_a_local_network_that_comes_withdraws_the_peers_it_covers_and_their_names() -> None:
+    """Their traffic would go to the neighbours; the others stay, and the next set says why."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    assert ["peers refused by now"] == helper.tunnels.repair()
+    assert helper.has((B,))
+    assert (line(B),) == helper.hosts.lines
+    assert [] == helper.tunnels.repair()
+    assert Verdicts((COVERED, OK)) == helper.send(SetPeers((A, B)))
+
+
+def test_when_the_network_has_gone_the_next_set_brings_its_peers_back() -> None:
+    """Nobody but the agent knows of them any more."""
+    helper = Helper().configured(A, B)
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    helper.tunnels.repair()
+    helper.link.around = Surroundings()
+    assert [] == helper.tunnels.repair()
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((A, B)))
+    assert helper.has((B, A))
+
+
+@pytest.mark.parametrize("what", ["routes flushed", "link deleted"])
+def test_a_route_of_somebody_elses_in_the_place_of_ours_costs_one_peer(what: str) -> None:
+    """It can not be replaced, and it is a local network; the others are whole after the second look at the latest."""
+    helper = Helper().configured(A, B, C)
+    FOREIGN[what][0](helper)
+    helper.link.foreign_routes.add(B.overlay_addr)
+    helper.link.around = Surroundings((ip_network(B.overlay_addr),))
+    with pytest.raises(FileExistsError):
+        helper.tunnels.repair()
+    helper.tunnels.repair()
+    assert helper.has((A, C))
+    assert helper.is_whole()
+    assert [] == helper.tunnels.repair()
+
+
+def test_names_that_were_never_written_are_not_written_by_a_repair() -> None:
+    """The agent asks for them, or does not."""
+    helper = Helper().configured(A, B)
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    helper.tunnels.repair()
+    assert [] == [step for step in helper.done() if step[0] == "hosts"]
+
+
+def test_a_hosts_file_that_cannot_be_written_keeps_no_tunnel_alive() -> None:
+    """The peer goes; its name is tried again with the next look."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    write = helper.hosts.write
+
+    def refuse(lines: object) -> None:
+        raise OSError(errno.EAGAIN, "locked")
+
+    helper.hosts.write = refuse  # type: ignore[method-assign, assignment]
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    with pytest.raises(BlockingIOError):
+        helper.tunnels.repair()
+    assert helper.has((B,))
+    helper.hosts.write = write  # type: ignore[method-assign]
+    helper.tunnels.repair()
+    assert (line(B),) == helper.hosts.lines
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def test_under_a_suffix_the_lines_bear_it() -> None:
+    """A label gets it; a dotted name elsewhere gets no line."""
+    helper = Helper(replace(PINNED, hosts_suffix="mesh.example"))
+    wanted = (A, peer("node-b.mesh.example", 2, 2), peer("git.corp.example", 3, 3))
+    verdicts = helper.addressed().send(SetPeers(wanted))
+    assert Verdicts((OK, OK, (PeerVerdict.ACCEPTED, HostsVerdict.OUTSIDE_SUFFIX))) == verdicts
+    helper.send(WriteHosts())
+    assert ((A.overlay_addr, "node-a.mesh.example"), line(wanted[1])) == helper.hosts.lines
