@@ -1,35 +1,37 @@
-"""The helper's composition root: take what was inherited, confine, serve one agent, take everything down.
+"""The helper's composition root: open everything, confine, serve agents, take everything down.
 
-    python -I -m privhelper PINNED OPTIONS --agent-fd 3 [--hosts-fd 4]
-
-The first byte of the agent's is read when nothing is left to give up. Exit status: 0 after BYE, else 1.
+The first byte of an agent's is read when nothing is left to give up. Exit status: 0 after BYE or a terminate without
+an agent, 1 after any error, 2 for wrong usage, each with one line.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import selectors
-import signal
 import socket
+import stat
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Final, NoReturn
 
+from privhelper import ground, inherited, logs, signals, userspace
 from privhelper import link as rtnl
-from privhelper import userspace
-from privhelper.hosts import HostsFile
-from privhelper.monitor import Monitor
-from privhelper.options import NODE_NAME, PINNED, Option, Pinned, pin
-from privhelper.protocol import MAX_MESSAGE, Event, HostsResult, Peer, Violation, encode_event
-from privhelper.sandbox import NET_ADMIN, confine
-
-TERMINATE_WITHIN: Final = 10.0
-"""Seconds an agent has, once told to terminate, to leave the mesh and say BYE."""
+from privhelper.arguments import Arguments, parse_arguments
+from privhelper.device import Device
+from privhelper.hosts import HostsFile, HostsUnavailable, open_hosts
+from privhelper.identity import BadUsers, resolve_users
+from privhelper.kernel import KernelDevice, is_bare
+from privhelper.link import RtnlLink
+from privhelper.notify import Notify
+from privhelper.options import Pinned
+from privhelper.protocol import HostsResult, Violation
+from privhelper.sandbox import CHOWN, NET_ADMIN, SETUID, Identity, confine, has_capability
+from privhelper.server import Doors, Server
+from privhelper.tunnels import Tunnels
+from privhelper.watch import Watch
 
 RESOLVER_FILES: Final = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 """Where this host's name servers stand; behind systemd-resolved's stub only the second names them."""
@@ -37,34 +39,21 @@ RESOLVER_FILES: Final = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 CHILDREN_WITHIN: Final = 1.0
 """Seconds the processes that end with us are waited for."""
 
-_EVENTS: Final = {
-    signal.SIGTERM: Event.TERMINATE,
-    signal.SIGINT: Event.TERMINATE,
-    signal.SIGHUP: Event.RELOAD,
-}
-
 log = logging.getLogger("helper")
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
-    """The command line, parsed."""
-
-    pinned: Pinned
-    agent_fd: int
-    hosts_fd: int | None
-    children: tuple[int, ...]
-    log_level: str
+class StartError(Exception):
+    """Why the helper cannot run, in one line."""
 
 
 class NoHosts:
-    """Under `--no-etc-hosts`: nothing is read and nothing written."""
+    """Where there is no hosts file to manage: nothing is read and nothing written."""
 
     def taken_names(self) -> frozenset[str]:
         """No name is taken."""
         return frozenset()
 
-    def write(self, peers: Sequence[Peer]) -> HostsResult:  # noqa: ARG002 - the shape of Hosts
+    def write(self, lines: Sequence[object]) -> HostsResult:  # noqa: ARG002 - the shape of Hosts
         """Nothing."""
         return HostsResult.DISABLED
 
@@ -72,172 +61,227 @@ class NoHosts:
         """Nothing."""
 
 
-def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """Parse the helper's command line; exits 2 with one line where it is wrong."""
-    parser = argparse.ArgumentParser(prog="wesher-privhelper", allow_abbrev=False, add_help=True)
-    for option in (NODE_NAME, *PINNED):
-        _declare(parser, option)
-    parser.add_argument("--log-level", default="warn", choices=("debug", "info", "warn", "error"))
-    parser.add_argument("--agent-fd", type=int, help="descriptor of the socket to the agent")
-    parser.add_argument("--hosts-fd", type=int, help="descriptor of the hosts file")
-    parser.add_argument("--children", type=_pids, default=(), help="processes that end with us, by pid")
-    found = vars(parser.parse_args(argv))
-    if found["agent_fd"] is None:
-        parser.error("this version is started by `wesher`, which gives it --agent-fd; there is no --listen yet")
-    values = {option.name: found[option.name.replace("-", "_")] for option in PINNED}
-    try:
-        pinned = pin(found["node_name"] or NODE_NAME.parse(socket.gethostname()), values)
-    except ValueError as error:
-        parser.error(str(error))
-    return Arguments(pinned, found["agent_fd"], found["hosts_fd"], found["children"], found["log_level"])
+@dataclass(frozen=True, slots=True)
+class WireGuard:
+    """The back end: its device, its link, and what becomes readable when it is gone (nothing, for the kernel's)."""
 
-
-def _pids(text: str) -> tuple[int, ...]:
-    return tuple(int(pid) for pid in text.split(","))
-
-
-def _declare(parser: argparse.ArgumentParser, option: Option) -> None:
-    def parse(text: str) -> Any:
-        try:
-            return option.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    if option.metavar is None:
-        parser.add_argument(f"--{option.name}", action="store_true", help=option.text)
-    else:
-        default = option.default or None
-        parser.add_argument(f"--{option.name}", metavar=option.metavar, type=parse, default=default, help=option.text)
-
-
-class Signals:
-    """Signals as readable bytes, so that one loop waits for everything."""
-
-    def __init__(self) -> None:
-        self._receiver, self._sender = socket.socketpair()
-        self._receiver.setblocking(False)
-        self._sender.setblocking(False)
-        for number in _EVENTS:
-            signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
-
-    def fileno(self) -> int:
-        """Readable when a signal has come."""
-        return self._receiver.fileno()
-
-    def pending(self) -> list[Event]:
-        """The events that stand for the signals that have come, each once."""
-        numbers = set(self._receiver.recv(4096))
-        return sorted({_EVENTS[signal.Signals(number)] for number in numbers if number in _EVENTS})
-
-
-class Server:
-    """One agent served until BYE, EOF, a violation, or the end of wireguard-go."""
-
-    def __init__(self, agent: socket.socket, monitor: Monitor, device: userspace.UserspaceDevice) -> None:
-        self._agent = agent
-        self._monitor = monitor
-        self._device = device
-        self._signals = Signals()
-        self._deadline: float | None = None
-        self._selector = selectors.PollSelector()
-        self._selector.register(agent, selectors.EVENT_READ, self._on_agent)
-        self._selector.register(device, selectors.EVENT_READ, self._on_device)
-        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
-        self._status: int | None = None
-
-    def run(self) -> int:
-        """Serve; the exit status."""
-        while self._status is None:
-            for key, _ in self._selector.select(self._remaining()):
-                key.data()
-                if self._status is not None:
-                    break
-            if self._deadline is not None and time.monotonic() >= self._deadline and self._status is None:
-                log.error("the agent did not say goodbye within %.0f s", TERMINATE_WITHIN)
-                self._status = 1
-        return self._status
-
-    def _remaining(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
-    def _on_agent(self) -> None:
-        # recv, not recvmsg: descriptors an agent sends along are dropped by the kernel. A longer message would be
-        # cut to one byte more than is legal, hence told apart. An empty packet looks like EOF and means the same.
-        try:
-            data = self._agent.recv(MAX_MESSAGE + 1)
-        except ConnectionResetError:  # it ended with a reply unread
-            data = b""
-        if not data:
-            if not self._monitor.ended:
-                log.info("the agent is gone")
-            self._status = 0 if self._monitor.ended else 1
-            return
-        self._send(self._monitor.receive(data))
-        if self._monitor.ended:
-            self._deadline = time.monotonic() + TERMINATE_WITHIN
-
-    def _on_device(self) -> None:
-        if self._monitor.ended:  # we have just deleted its link
-            self._selector.unregister(self._device)
-            return
-        log.error("wireguard-go is gone")
-        self._status = 1
-
-    def _on_signal(self) -> None:
-        for event in self._signals.pending():
-            log.info("telling the agent: %s", event.name.lower())
-            self._send(encode_event(event))
-            if event is Event.TERMINATE and self._deadline is None:
-                self._deadline = time.monotonic() + TERMINATE_WITHIN
-
-    def _send(self, data: bytes) -> None:
-        """Never wait for the agent: who does not read its one reply is none of ours."""
-        try:
-            self._agent.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except BrokenPipeError:
-            self._status = 0 if self._monitor.ended else 1
-        except BlockingIOError:
-            log.error("the agent does not read its replies")
-            self._status = 1
+    device: Device
+    link: RtnlLink
+    gone: userspace.UserspaceDevice | None
 
 
 def serve(arguments: Arguments) -> int:
-    """Set the device up, serve the agent, take everything down. Raises OSError where it cannot start."""
-    pinned = arguments.pinned
-    agent = socket.socket(fileno=arguments.agent_fd)
-    agent.setblocking(False)
-    device = userspace.connect(pinned.interface)
-    netlink = rtnl.open_netlink()
-    resolvers = rtnl.resolvers("".join(map(_text_of, RESOLVER_FILES)))
-    found = rtnl.find(netlink, pinned.interface)
-    if found is None or not rtnl.is_tun(found):
-        log.error("interface %s is not there", pinned.interface)
-        return 1
-    link = rtnl.RtnlLink(netlink, found["index"], pinned.overlay_net, resolvers)
+    """Set everything up, serve, take everything down. Raises StartError, and OSError where the kernel says no."""
+    if not has_capability(NET_ADMIN):
+        raise StartError(
+            "wesher-privhelper needs CAP_NET_ADMIN: it makes a network interface; start it as root, or with "
+            "setpriv --inh-caps +net_admin --ambient-caps +net_admin"
+        )
+    notify, doors, hosts_fd = _given(arguments)
+    wireguard = _wireguard(arguments)
+    if arguments.agent_fd is None:  # else the launcher has looked, and opened
+        _check_ground(arguments.pinned, wireguard.link)
+        _check_port(arguments.pinned, wireguard)
+        doors, hosts_fd = _open(arguments, doors, hosts_fd)
+    pinned = arguments.pinned if hosts_fd is not None else replace(arguments.pinned, etc_hosts=False)
+    watch = Watch()
+    if arguments.listen is not None and has_capability(SETUID):
+        _users(arguments)[1].assume([NET_ADMIN])
     confine([NET_ADMIN])
     # landlock (nothing at all) and seccomp belong here, before the agent's first byte.
     hosts: HostsFile | NoHosts = NoHosts()
-    if arguments.hosts_fd is not None:
-        hosts = HostsFile(arguments.hosts_fd, pinned.hosts_file, pinned.interface, alone=not link.others())
-    public_key = device.create(pinned.wireguard_port)
-    link.bring_up(pinned.mtu)
-    monitor = Monitor(pinned, device, link, hosts, public_key=public_key)
+    if hosts_fd is not None:
+        alone = not wireguard.link.others()
+        hosts = HostsFile(hosts_fd, pinned.hosts_file, pinned.interface, alone=alone, host_name=socket.gethostname())
+    tunnels = Tunnels(pinned, wireguard.device, wireguard.link, hosts)
+    signals.hold()  # who is told to end from now on has something to take down
+    tunnels.set_up()
     violation = None
     try:
-        status = Server(agent, monitor, device).run()
+        own_port = rtnl.port_of(wireguard.link.netlink)
+        status = Server(tunnels, doors, notify, watch, own_port, wireguard.gone).run()
     except Violation as caught:
         violation, status = caught, 1
     finally:  # whatever happened; said is it only when all is down
-        if not monitor.ended:
-            monitor.take_down()
-        agent.close()
+        if tunnels.public_key is not None:
+            tunnels.take_down()
+        if doors.agent is not None:
+            doors.agent.close()
     if violation is not None:
         log.error("violation: %s", violation.code.value)
-    for error in monitor.failures:
+    for error in tunnels.failures:
         log.error("taking down: %s", error.strerror)
     _await_children(arguments.children)
-    return 1 if monitor.failures else status
+    return 1 if tunnels.failures else status
+
+
+def _given(arguments: Arguments) -> tuple[Notify, Doors, int | None]:
+    """The service manager's ear, and what it or the launcher has opened: where agents come from, and the hosts file."""
+    notify = Notify(os.environ)
+    hosts_fd, doors = arguments.hosts_fd, Doors()
+    passed = inherited.passed(os.environ, os.getpid())
+    for name in (*inherited.VARIABLES, *Notify.VARIABLES):
+        os.environ.pop(name, None)
+    if arguments.agent_fd is not None:
+        return notify, Doors(agent=socket.socket(fileno=arguments.agent_fd)), hosts_fd
+    for name, fd in passed:
+        if name == "hosts" or stat.S_ISREG(os.fstat(fd).st_mode):
+            hosts_fd = fd
+        else:
+            doors = _doors(arguments, socket.socket(fileno=fd))
+    if doors.listener is None:
+        if arguments.listen is None:
+            raise StartError("nothing to do: give --listen PATH, or start `wesher`, which starts this program itself")
+        _check_alone(arguments.listen)
+        _agent_uid(arguments)
+    return notify, doors, hosts_fd
+
+
+def _open(arguments: Arguments, doors: Doors, hosts_fd: int | None) -> tuple[Doors, int | None]:
+    """What nobody has opened for us; last of all, so that a start that is refused leaves nothing."""
+    if doors.listener is None and arguments.listen is not None:
+        doors = _doors(arguments, _listen(arguments.listen, _agent_uid(arguments)))
+    if hosts_fd is None and arguments.pinned.etc_hosts:
+        hosts_fd = _open_hosts(arguments.pinned)
+    return doors, hosts_fd
+
+
+def _doors(arguments: Arguments, listener: socket.socket) -> Doors:
+    if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_SEQPACKET:
+        raise StartError("the socket passed by the service manager is none; give it ListenSequentialPacket=")
+    return Doors(listener=listener, agent_uid=_agent_uid(arguments), linger=arguments.linger)
+
+
+def _check_alone(path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(path)
+        except PermissionError:  # it may be dead, or the socket of a helper that was started as root
+            raise StartError(f"{path} is another user's; if no helper listens there: rm {path}") from None
+        except OSError:
+            return
+    raise StartError(f"another helper listens on {path}; stop it, or give another --listen and --interface")
+
+
+def _listen(path: str, agent_uid: int) -> socket.socket:
+    """A socket for the agent alone. Who may connect is decided by uid; the mode only keeps others from trying."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise StartError(f"--listen {path} is something else than a socket; name another path")
+            os.unlink(path)
+        # The mode is the bind's and the owner never follows a link: the directory may be another user's than ours. What
+        # is not ours to give away is open to all; then its directory and the uid check keep others out.
+        may_give = has_capability(CHOWN)
+        with _umask(0o177 if may_give else 0o111):
+            listener.bind(path)
+        if may_give:
+            os.chown(path, agent_uid, -1, follow_symlinks=False)
+        listener.listen(4)
+    except OSError as error:
+        raise StartError(f"cannot listen on {path}: {error.strerror}; its directory must be there and ours") from None
+    return listener
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _agent_uid(arguments: Arguments) -> int:
+    return arguments.agent_uid if arguments.agent_uid is not None else _users(arguments)[0].uid
+
+
+def _users(arguments: Arguments) -> tuple[Identity, Identity]:
+    try:
+        return resolve_users(arguments.users)
+    except BadUsers as error:
+        raise StartError(str(error)) from None
+
+
+def _open_hosts(pinned: Pinned) -> int | None:
+    fd = inherited.hosts_on_standard_input(pinned.hosts_file)
+    if fd is not None:
+        return fd
+    try:
+        return open_hosts(pinned.hosts_file)
+    except HostsUnavailable as error:
+        log.warning("%s; peers' names will not be written", error)
+        return None
+
+
+def _wireguard(arguments: Arguments) -> WireGuard:
+    """The back end asked for. wireguard-go that serves a TUN of our name was started for us: it is taken as it is."""
+    pinned, kind = arguments.pinned, arguments.wireguard
+    netlink = rtnl.open_netlink()
+    wanted = rtnl.Wanted(pinned.interface, pinned.overlay_net, pinned.mtu)
+    resolvers = rtnl.resolvers("".join(map(_text_of, RESOLVER_FILES)))
+    found = rtnl.find(netlink, pinned.interface)
+    if found is not None and found.kind not in (rtnl.TUN, rtnl.WIREGUARD):
+        raise StartError(
+            f"interface {pinned.interface} exists already; if nothing needs it: ip link del dev {pinned.interface}"
+        )
+    if kind == "userspace" or (kind == "auto" and found is not None and found.kind == rtnl.TUN):
+        if found is None or found.kind != rtnl.TUN:
+            raise StartError(f"no wireguard-go serves {pinned.interface}; start it: wireguard-go {pinned.interface}")
+        process = _connect(arguments)
+        keep = arguments.uapi_fd is None  # the administrator's, and not ours to delete
+        link = RtnlLink(netlink, wanted, is_bare, resolvers, given=found.index, keep=keep)
+        return WireGuard(process, link, process)
+    try:
+        link = RtnlLink(netlink, wanted, is_bare, resolvers)
+        return WireGuard(KernelDevice(lambda: link.index), link, None)
+    except OSError:
+        if kind == "kernel":
+            raise StartError(
+                "this kernel has no WireGuard; load it (modprobe wireguard), or give --wireguard userspace"
+            ) from None
+        raise StartError(
+            f"no WireGuard of any kind: this kernel has none, and no wireguard-go serves {pinned.interface}; "
+            f"load the kernel's (modprobe wireguard), or start wireguard-go {pinned.interface}"
+        ) from None
+
+
+def _check_ground(pinned: Pinned, link: RtnlLink) -> None:
+    try:
+        warning = ground.check(pinned, link.surroundings().networks, has_ipv6=rtnl.has_ipv6())
+    except ground.NoGround as error:
+        raise StartError(str(error)) from None
+    if warning is not None:
+        log.warning("%s", warning)
+
+
+def _check_port(pinned: Pinned, wireguard: WireGuard) -> None:
+    """A wireguard-go that served us before has the port already, and may."""
+    if wireguard.gone is None:
+        rtnl.clear_stale(wireguard.link.netlink, pinned.interface, is_bare)
+    elif wireguard.gone.holding().port == pinned.wireguard_port:
+        return
+    try:
+        rtnl.check_port(pinned.wireguard_port)
+    except OSError as error:
+        raise StartError(
+            f"WireGuard's UDP port {pinned.wireguard_port} cannot be used: {error.strerror}; "
+            "give another --wireguard-port"
+        ) from None
+
+
+def _connect(arguments: Arguments) -> userspace.UserspaceDevice:
+    if arguments.uapi_fd is not None:
+        return userspace.UserspaceDevice(socket.socket(fileno=arguments.uapi_fd))
+    interface = arguments.pinned.interface
+    try:
+        return userspace.connect(interface)
+    except OSError as error:
+        raise StartError(
+            f"interface {interface} is there, but nothing answers on {userspace.socket_path(interface)} "
+            f"({error.strerror}); if nothing needs it: ip link del dev {interface}"
+        ) from None
 
 
 def _await_children(pids: Sequence[int]) -> None:
@@ -270,19 +314,15 @@ def _text_of(path: str) -> str:
 
 def main() -> NoReturn:
     """The console script `wesher-privhelper`."""
-    arguments = parse_arguments(sys.argv[1:])
-    logging.basicConfig(
-        level={"debug": 10, "info": 20, "warn": 30, "error": 40}[arguments.log_level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.raiseExceptions = False  # a log line that cannot be written is lost; it must not cost more than itself
-    logging.getLogger("pyroute2").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    arguments = parse_arguments(sys.argv[1:], os.environ)
+    logs.configure(arguments.log_level, arguments.log_format)
     try:
         status = serve(arguments)
+    except StartError as error:
+        print(f"wesher: error: {error}", file=sys.stderr, flush=True)
+        status = 1
     except OSError as error:
-        log.error("cannot start: %s", error.strerror or error)
+        print(f"wesher: error: cannot start: {error.strerror or error}", file=sys.stderr, flush=True)
         status = 1
     # Not sys.exit: nothing that is left to run at exit may hold up or change what has been decided.
     with suppress(OSError):

@@ -30,8 +30,13 @@ NET_ADMIN: Final = 12
 MAX_ID: Final = 0xFFFFFFFE
 """The highest uid and gid; the next number means "leave it as it is" to setresuid(2)."""
 
+CHOWN: Final = 0
+"""CAP_CHOWN."""
+
+SETUID: Final = 7
+"""CAP_SETUID."""
+
 _MOST_DESCRIPTORS: Final = 0x7FFFFFFF
-_SETUID: Final = 7
 _SETPCAP: Final = 8
 
 # What python-prctl 1.8 lacks goes through libc: ambient capabilities, and capset(2) itself, since its own knows
@@ -57,17 +62,27 @@ class Identity:
     def assume(self, capabilities: Collection[int] = ()) -> None:
         """Become this identity for good, keeping `capabilities` over the next exec and nothing else.
 
-        Call as root between fork and exec, single-threaded. The bounding set is emptied too: whatever is exec'ed
-        later gains nothing from a file's capabilities.
+        Call single-threaded, as root between fork and exec. The bounding set is emptied too: whatever is exec'ed
+        later gains nothing from a file's capabilities. Who cannot change uids (an ordinary user with CAP_NET_ADMIN)
+        can only become himself, and gives up capabilities alone.
         """
+        if not has_capability(SETUID):
+            if self.uid != os.getuid():
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            self._keep(capabilities)
+            return
         if not (0 < self.uid <= MAX_ID and 0 < self.gid <= MAX_ID):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
-        _set_capabilities({*capabilities, _SETPCAP, _SETUID}, inheritable=capabilities)
+        _set_capabilities({*capabilities, _SETPCAP, SETUID}, inheritable=capabilities)
         _empty_bounding_set()
         prctl.set_keepcaps(bool(capabilities))
         os.setresuid(self.uid, self.uid, self.uid)
+        self._keep(capabilities)
+
+    @staticmethod
+    def _keep(capabilities: Collection[int]) -> None:
         _set_capabilities(capabilities, inheritable=capabilities)
         for capability in capabilities:
             _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
@@ -82,6 +97,14 @@ def confine(capabilities: Collection[int] = ()) -> None:
     _set_capabilities(capabilities, inheritable=())
     prctl.set_no_new_privs(1)
     prctl.set_dumpable(0)
+
+
+def has_capability(capability: int) -> bool:
+    """Whether this process has `capability` in its effective set."""
+    header, data = _CAP_HEADER.pack(_CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(_CAP_DATA.size)
+    _check(_libc.capget(header, data))
+    low, _, _, high, _, _ = _CAP_DATA.unpack(data.raw)
+    return bool((low | high << 32) >> capability & 1)
 
 
 def gain_nothing() -> None:
