@@ -1,8 +1,13 @@
-"""The agent's composition root: `python -I -m wesher.runtime.agent`, started by the launcher with nothing to its name.
+"""The agent's composition root: `python -I -m wesher.runtime.agent`, started with nothing to its name.
 
-    descriptors   0 null, 1 and 2 the operator's, 3 the helper, 4 the configuration (read and closed at once)
+    descriptors   0 null, 1 and 2 its output, 3 the helper, 4 the configuration (read and closed at once)
     order         open everything, confine, start the one worker thread, then read the helper's first byte
-    exit status   0 after leaving, 1 after any error, each with one line
+    exit status   0 after leaving or detaching, 1 after an error, 2 where options contradict the helper's; one line each
+
+    told to stop by             launcher layout             split layout
+    the helper (it ends too)    leave the mesh, then BYE    the same
+    a signal of our own         the same                    detach: save, and go without a word, so that a restart finds
+                                                            its tunnels; but leave if the helper ends within 1 s
 
 A packet's way: UDP socket -> Gossip -> Node -> event -> Peers -> desired -> SET_PEERS -> helper.
 """
@@ -23,28 +28,32 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from errno import EADDRNOTAVAIL
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
-from privhelper.addressing import Address
-from privhelper.policy import Policy, Surroundings
-from privhelper.protocol import Bye, Event, Failed, Hello, OwnAddress, PinnedPolicy, SetAddr
+from privhelper import logs, signals
+from privhelper.notify import Notify
+from privhelper.protocol import Bye, Event, Failed, InForce
 from privhelper.sandbox import confine
-from wesher.config import CLUSTER_KEY_SIZE, AgentConfig, Contact
-from wesher.mesh.addresses import first_incarnation, own_claim
+from wesher.config import AgentConfig, Contact
+from wesher.mesh.addresses import first_incarnation
 from wesher.mesh.desired import is_printable
-from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta, encode
+from wesher.mesh.meta_form import FormChoice, parse_meta_format
+from wesher.mesh.node_meta import NodeMeta, encode
 from wesher.mesh.rejoin import Backoff
-from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, StateError
+from wesher.mesh.retained import Retained, saved_peers
+from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState
 from wesher.runtime import report
 from wesher.runtime.clock import monotonic, seconds_since_2020
+from wesher.runtime.complaints import Complaints
 from wesher.runtime.control import ControlServer
 from wesher.runtime.gossip import Gossip, bind
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.joining import Joining
 from wesher.runtime.peers import Peers
+from wesher.runtime.standing import Refused, Standing, greet
+from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import Ahead, Conflict, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
@@ -60,28 +69,26 @@ CONFIG_FD: Final = 4
 SAVE_AT_MOST_EVERY: Final = 1.0
 """Seconds between two writes of the state file while membership changes quickly."""
 
+BEAT: Final = 5.0
+"""Seconds between two signs of life to the helper, and through it to a watchdog."""
+
+HELPER_ENDS_WITHIN: Final = 1.0
+"""Seconds in which a helper that is being stopped with us says so: shutdown signals both at once."""
+
+_NO_SUCH_PART: Final = 0xFFFF
+
 log = logging.getLogger("agent")
-
-
-class StartError(Exception):
-    """Why the agent cannot run, in one line."""
 
 
 def main() -> NoReturn:
     """Read the configuration, run, and say in one line why not."""
     config = _read_config()
-    logging.basicConfig(
-        level={"debug": 10, "info": 20, "warn": 30, "error": 40}[config.log_level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.raiseExceptions = False  # a log line that cannot be written is lost; it must not cost more than itself
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logs.configure(config.log_level, config.log_format)
     try:
         status = asyncio.run(_run(config))
-    except StartError as error:
+    except (StartError, Refused) as error:
         print(f"wesher: error: {error}", file=sys.stderr, flush=True)
-        status = 1
+        status = 2 if isinstance(error, Refused) and error.usage else 1
     except HelperGone as error:
         log.error("stopping: %s", error)
         status = 1
@@ -98,26 +105,48 @@ def _read_config() -> AgentConfig:
 async def _run(config: AgentConfig) -> int:
     """Everything that needs opening, then `confine`, then the other half's first byte."""
     connection = socket.socket(fileno=HELPER_FD)
+    notify = Notify(os.environ)
+    for name in Notify.VARIABLES:
+        os.environ.pop(name, None)
     udp, tcp = _bind(config)
     control = ControlServer(f"{config.runtime_dir}/{config.interface}.sock", {})
     try:
         listener = control.listen()
     except OSError as error:
         raise StartError(f"control socket in {config.runtime_dir} cannot be made: {error.strerror}") from None
-    socket.getaddrinfo("localhost", None)  # loads NSS while files may still be opened
+    with suppress(OSError):  # a host without a hosts file need not know the name
+        socket.getaddrinfo("localhost", None)  # loads NSS while files may still be opened
     confine()
     # landlock belongs here, and seccomp after the worker thread has been started.
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker"))
-    state = StateFile(config.state_file)
-    saved = _load_state(config, state)
-    agent = await Agent.greet(config, state, saved, connection)
-    control.routes.update({"/status": agent.status, "/key": agent.key})
-    await control.start(listener)
+    stop = Stop()
+    helper = HelperClient(connection, stop.on_helper_event)
     try:
+        await control.start(listener)
+        file = StateFile(config.state_file)
+        saved = read_state(config, file)
+        standing = await _greeted(config, saved, helper, stop)
+        if standing is None:
+            return 0
+        agent = Agent(config, file, keep_state(config, file, saved), helper, standing, stop, notify)
+        helper.on_event = agent.on_helper_event
+        control.routes.update({"/status": agent.status, "/members": agent.members, "/key": agent.key})
         return await agent.run(udp, tcp)
     finally:
         control.stop()
+
+
+async def _greeted(config: AgentConfig, saved: SavedState, helper: HelperClient, stop: Stop) -> Standing | None:
+    """The helper's greeting; None where a signal of our own comes before our turn: there is nothing to leave yet."""
+    greeting = asyncio.create_task(greet(config, saved, helper))
+    asked = asyncio.create_task(stop.asked.wait())
+    await asyncio.wait((greeting, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if config.split and not greeting.done() and not stop.by_helper.is_set():
+        greeting.cancel()
+        return None
+    return await greeting
 
 
 def _bind(config: AgentConfig) -> tuple[socket.socket, socket.socket]:
@@ -130,65 +159,30 @@ def _bind(config: AgentConfig) -> tuple[socket.socket, socket.socket]:
         ) from None
 
 
-def _load_state(config: AgentConfig, file: StateFile) -> SavedState:
-    """The saved state with the cluster key that holds: the given one, else the saved one, else a new one."""
-    saved = _saved(config, file)
-    key = config.cluster_key or saved.cluster_key
-    if key is None:
-        key = secrets.token_bytes(CLUSTER_KEY_SIZE)
-        if config.show_key:
-            print(f"new cluster key generated: {base64.b64encode(key).decode('ascii')}", flush=True)
-    state = replace(saved, cluster_key=key)
-    try:
-        file.save(state)
-    except OSError as error:
-        raise StartError(
-            f"state file {file.path} cannot be written: {error.strerror}; the cluster key would be lost"
-        ) from None
-    return state
+def _reload() -> None:
+    log.warning("reload is not there yet: restart wesher to change options")
 
 
-def _saved(config: AgentConfig, file: StateFile) -> SavedState:
-    nothing = SavedState(cluster_key=None, nodes=(), own=None)
-    if config.init:
-        aside = file.set_aside()
-        if aside is not None:
-            log.warning("--init: the former state is kept as %s", aside)
-        return nothing
-    try:
-        return file.load() or nothing
-    except StateError as error:
-        if config.cluster_key is None:
-            raise StartError(
-                f"state file {file.path}: {error}; give --cluster-key, or --init for a new cluster"
-            ) from None
-        log.warning("state file %s: %s; it is kept as %s", file.path, error, file.set_aside())
-        return nothing
+class Stop:
+    """Who has told us to stop: the helper, or a signal."""
 
+    def __init__(self) -> None:
+        self.by_helper = asyncio.Event()
+        self.asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.asked.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload)
+        signals.release()
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the helper granted: the pinned policy, and this node's address and claim to it."""
-
-    pinned: PinnedPolicy
-    address: Address
-    claim: Claim
-
-    def policy(self) -> Policy:
-        """The policy as far as it can be known without looking at this host's network."""
-        return Policy(
-            overlay_net=self.pinned.overlay_net,
-            node_name=self.pinned.node_name,
-            own_address=self.address,
-            own_key=self.pinned.public_key,
-            max_peers=self.pinned.max_peers,
-            etc_hosts=self.pinned.etc_hosts,
-            surroundings=Surroundings(),
-        )
+    def on_helper_event(self, event: Event) -> None:
+        """Until there is an agent, nothing else that the helper says matters."""
+        if event is Event.TERMINATE:
+            self.by_helper.set()
+            self.asked.set()
 
 
 class Agent:
-    """One run of the agent, from HELLO to BYE."""
+    """One run of the agent, from the helper's greeting to leaving or detaching."""
 
     def __init__(
         self,
@@ -197,74 +191,65 @@ class Agent:
         saved: SavedState,
         helper: HelperClient,
         standing: Standing,
-        stop: asyncio.Event,
+        stop: Stop,
+        notify: Notify,
     ) -> None:
-        assert saved.cluster_key is not None  # noqa: S101 - _load_state sees to it
+        assert saved.cluster_key is not None  # noqa: S101 - keep_state sees to it
         self._config = config
         self._file = file
         self._saved = saved
         self._helper = helper
         self._standing = standing
         self._stop = stop
+        self._notify = notify
         self._cluster_key = saved.cluster_key
         self._started = monotonic()
         self._rng = random.Random(secrets.randbits(128))  # noqa: S311 - chooses peers, makes no secret
+        self._form = FormChoice(parse_meta_format(config.meta_format), saved.meta_form)
         self._node = self._make_node()
-        self._peers = Peers(helper, standing.policy(), self._node.members)
+        self._retained = Retained(config.retain_failed)
+        self._retained.adopt(saved_peers(saved.nodes))
+        self._retained.adopt(standing.in_force.values())
+        self._peers = Peers(helper, standing.policy(), self._node.members, self._retained, standing.in_force)
         self._gossip: Gossip | None = None
         self._joining: Joining | None = None
-        self._complained_of: set[str] = set()
+        self._complaints = Complaints()
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
-
-    @classmethod
-    async def greet(cls, config: AgentConfig, file: StateFile, saved: SavedState, connection: socket.socket) -> Agent:
-        """Learn what is pinned and take our address. Raises StartError, HelperGone."""
-        stop = _on_signals()
-        helper = HelperClient(connection, lambda event: stop.set() if event is Event.TERMINATE else None)
-        pinned = await helper.ask(Hello(build=f"wesher-{importlib.metadata.version('wesher')}"[:31]))
-        if not isinstance(pinned, PinnedPolicy):
-            raise StartError("the helper does not tell its policy; are both halves of one version?")
-        claim = own_claim(saved, pinned.node_name, seconds_since_2020())
-        answer = await helper.ask(SetAddr(claim.attempt))
-        if not isinstance(answer, OwnAddress):
-            reason = os.strerror(answer.errno) if isinstance(answer, Failed) else "no answer"
-            if isinstance(answer, Failed) and answer.errno == EADDRNOTAVAIL:
-                reason = "a local network covers it, or it is the net's first or last"
-            raise StartError(
-                f"overlay address of {pinned.node_name} in {pinned.overlay_net} cannot be used here: {reason}; "
-                "give another --overlay-net"
-            )
-        agent = cls(config, file, saved, helper, Standing(pinned, answer.address, claim), stop)
-        helper.on_event = agent.on_helper_event
-        return agent
+        self._form_due: asyncio.TimerHandle | None = None
+        self._form_soon = False
 
     def on_helper_event(self, event: Event) -> None:
         """What the helper says unasked."""
         match event:
             case Event.TERMINATE:
-                self._stop.set()
+                self._stop.on_helper_event(event)
             case Event.RELOAD:
-                log.warning("reload is not there yet: restart wesher to change options")
+                _reload()
             case Event.REPAIRED:
                 self._peers.change(resend=True)
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> int:
-        """Gossip until told to stop, then leave. Raises HelperGone."""
+        """Gossip until told to stop, then leave or detach. Raises HelperGone."""
         self._gossip = gossip = Gossip(self._node, udp, tcp, self._on_event)
         self._joining = Joining(self._node, gossip, self._contacts(), self._is_own, Backoff(self._rng))
         await gossip.start()
-        work = [self._peers.run(), self._keep_saved(), self._joining.run()]
         log.info("%s is %s", ascii(self._node.identity.name), self._standing.address)
         try:
-            await self._until_stopped(work)
-            await self._leave(gossip)
+            await self._until_stopped([self._peers.run(), self._keep_saved(), self._joining.run(), self._beat()])
+            self._notify.stopping()
+            leaving = not self._config.split or await self._helper_ends()
+            if leaving:
+                await self._leave()
         finally:
             gossip.stop()
         await self._save()
-        farewell = await self._helper.ask(Bye())
-        if isinstance(farewell, Failed):
-            log.error("the helper could not take everything down: %s", os.strerror(farewell.errno))
+        if leaving:
+            farewell = await self._helper.ask(Bye())
+            if isinstance(farewell, Failed):
+                log.error("the helper could not take everything down: %s", os.strerror(farewell.errno))
+        else:
+            log.info("detaching: tunnels stay with the helper")
         self._helper.close()
         return 0
 
@@ -283,8 +268,19 @@ class Agent:
             refused=self._peers.refused,
             tunnels=await self._helper.status(),
             round_trips=self._node.round_trips,
+            now=monotonic(),
             calendar=time.time(),
+            retained=self._peers.retained,
+            problems=report.problems(
+                failures=self._peers.failures,
+                hosts=self._peers.hosts,
+                unanswered=self._joining.unanswered if self._joining is not None else (),
+            ),
         )
+
+    async def members(self) -> dict[str, Any]:
+        """`wesher members --json`."""
+        return report.members(members=self._node.members(), now=monotonic(), retained=self._peers.retained)
 
     async def key(self) -> dict[str, str]:
         """`wesher key show`: who may connect to the control socket may know the key."""
@@ -293,20 +289,41 @@ class Agent:
     # --- parts of a run
 
     def _make_node(self) -> Node:
-        pinned, claim = self._standing.pinned, self._standing.claim
-        meta = NodeMeta(self._standing.address, pinned.public_key, MetaForm.V03, claim)
+        pinned = self._standing.pinned
         today = seconds_since_2020()
+        most = 1 + 2 * pinned.max_peers  # this node, its peers, and as many who can be named as too many
         return Node(
-            replace(SwimConfig.lan(), max_members=2 * pinned.max_peers),
+            replace(SwimConfig.profile(self._config.profile), max_members=most),
             Keyring([self._cluster_key]),
             Identity(pinned.node_name, self._config.announced, self._config.cluster_port),
-            meta=encode(meta),
+            meta=self._meta(),
             incarnation=first_incarnation(self._saved, pinned.node_name, today),
             now=monotonic(),
             seconds_since_2020=today,
             rng=self._rng,
             nonce=lambda: secrets.token_bytes(12),
         )
+
+    def _meta(self) -> bytes:
+        standing = self._standing
+        return encode(NodeMeta(standing.address, standing.pinned.public_key, self._form.current, standing.claim))
+
+    def _choose_form(self) -> None:
+        """Announce metadata in the form that this mesh's Go members read, now or when they have been so for a while."""
+        self._form_soon = False
+        before = self._form.asked_for
+        changed = self._form.observe(self._node.members(), monotonic())
+        if before is not self._form.asked_for:
+            self._unsaved.set()
+        if changed:
+            log.info("announcing metadata in the form of Go wesher %s", self._form.current.value)
+            self._node.update_meta(self._meta(), monotonic())
+        if self._form_due is not None:
+            self._form_due.cancel()
+        at = self._form.next_change()
+        if at is not None:
+            delay = max(0.0, at - monotonic())
+            self._form_due = asyncio.get_running_loop().call_later(delay, self._choose_form)
 
     def _contacts(self) -> list[Contact]:
         """Whom to join: those named, else the last known members."""
@@ -318,7 +335,7 @@ class Agent:
     async def _until_stopped(self, work: list[Coroutine[Any, Any, None]]) -> None:
         """Run `work` beside each other until stop, or until the helper or one of them fails."""
         tasks = [asyncio.create_task(part) for part in work]
-        stopping = asyncio.create_task(self._stop.wait())
+        stopping = asyncio.create_task(self._stop.asked.wait())
         waiting: set[asyncio.Future[Any]] = {*tasks, stopping, self._helper.gone}
         try:
             while not stopping.done():
@@ -331,10 +348,29 @@ class Agent:
             for task in (*tasks, stopping):
                 task.cancel()
 
-    async def _leave(self, gossip: Gossip) -> None:
+    async def _beat(self) -> None:
+        """Tell the service manager when the node is there, then that it lives: gossip, and the helper's answer."""
+        assert self._gossip is not None  # noqa: S101 - run makes it first
+        await self._peers.applied.wait()
+        self._notify.ready("in the mesh")
+        while True:
+            if monotonic() - self._gossip.ticked_at < BEAT:
+                await self._helper.ask(InForce(_NO_SUCH_PART))  # costs nothing, and shows the helper that we live
+                self._notify.alive()
+            await asyncio.sleep(min(BEAT, (self._notify.interval or 2 * BEAT) / 2))
+
+    async def _helper_ends(self) -> bool:
+        """Whether the helper is being stopped too: then the whole node ends, and leaves."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HELPER_ENDS_WITHIN):
+                await self._stop.by_helper.wait()
+        return self._stop.by_helper.is_set()
+
+    async def _leave(self) -> None:
+        assert self._gossip is not None  # noqa: S101 - run makes it first
         log.info("leaving")
         self._node.leave(monotonic())
-        gossip.settle()
+        self._gossip.settle()
         waiting: set[asyncio.Future[Any]] = {asyncio.create_task(self._left.wait()), self._helper.gone}
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if self._helper.gone in done:
@@ -346,28 +382,33 @@ class Agent:
                 log.info("member %s: %s", ascii(member.name), type(event).__name__.lower())
                 self._peers.change()
                 self._unsaved.set()
+                if not self._form_soon:  # once for all the events of one exchange: each looks at every member
+                    self._form_soon = True
+                    asyncio.get_running_loop().call_soon(self._choose_form)
             case Suspected(member):
                 log.info("member %s does not answer", ascii(member.name))
-            case Conflict(member, claimant) if self._is_new(member.name):
+            case Conflict(member, claimant) if self._is_new(("conflict", member.name)):
                 log.warning("name %s of %s is claimed by %s too", ascii(member.name), member.endpoint, claimant)
-            case Ahead(name) if self._is_new(name):
+            case Ahead(name) if self._is_new(("ahead", name)):
                 log.warning(
                     "%s is not believed: its clock is more than a day ahead of ours, or ours behind", ascii(name)
                 )
-            case Exchanged() if self._joining is not None:
-                self._joining.exchanged(event)
+            case Exchanged():
+                self._exchanged(event)
             case LeaveFinished():
                 self._left.set()
             case _:
                 pass
 
-    def _is_new(self, name: str) -> bool:
-        """Whether nothing has been said of `name` yet: who gives cause for it repeats itself for ever."""
-        if len(self._complained_of) >= self._node.config.max_members:
-            self._complained_of.clear()
-        known = name in self._complained_of
-        self._complained_of.add(name)
-        return not known
+    def _exchanged(self, event: Exchanged) -> None:
+        if not event.failure:
+            self._retained.exchanged(monotonic())
+            self._peers.change()
+        if self._joining is not None:
+            self._joining.exchanged(event)
+
+    def _is_new(self, what: object) -> bool:
+        return self._complaints.may(what, monotonic())
 
     async def _keep_saved(self) -> None:
         while True:
@@ -379,10 +420,17 @@ class Agent:
     async def _save(self) -> None:
         """Write the state file, in the worker thread: a slow disk must not delay an ack."""
         self._saved = self._state()
+        path, before = self._file.path, self._file.unwritable
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._file.save, self._saved)
+            aside = await asyncio.get_running_loop().run_in_executor(None, self._file.save, self._saved)
         except OSError as error:
-            log.error("state file %s cannot be written: %s", self._file.path, error.strerror)
+            if error.strerror != before:
+                log.error("state file %s: cannot be written: %s; trying again with every change", path, error.strerror)
+            return
+        if before is not None and self._file.unwritable is None:
+            log.warning("state file %s: written again", path)
+        if aside is not None:
+            log.warning("state file %s: the former file is kept as %s", path, aside)
 
     def _state(self) -> SavedState:
         me = self._node.me
@@ -390,20 +438,15 @@ class Agent:
         known = [m for m in self._node.members() if m.name != me.name and m.state is not NodeState.LEFT]
         known = [m for m in known if is_printable(m.name)]
         nodes = tuple(SavedNode(m.name, str(m.endpoint.ip), m.meta or None) for m in known)
+        nodes += tuple(node for node in self._saved.nodes if node.name in self._retained.adopted)
         claim = self._standing.claim
         return SavedState(
             cluster_key=self._cluster_key,
             # A node that saw everybody die still has to find its way back.
             nodes=nodes or self._saved.nodes,
             own=OwnClaim(me.name, me.incarnation, claim.attempt, claim.claim_time),
+            meta_form=self._form.current,
         )
-
-
-def _on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 if __name__ == "__main__":

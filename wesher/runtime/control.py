@@ -25,7 +25,8 @@ Handler = Callable[[], Awaitable[object]]
 
 
 class ControlServer:
-    """Serves GET for each path of `routes`; a handler returns what JSON can say."""
+    """Serves GET for each path of `routes`, none of which is there while the daemon starts; a handler returns what JSON
+    can say."""
 
     def __init__(self, path: str, routes: Mapping[str, Handler]) -> None:
         self._path = path
@@ -81,6 +82,8 @@ class ControlServer:
 
     async def _answer(self, request: h11.Request) -> tuple[int, object]:
         handler = self.routes.get(request.target.decode("ascii", "replace").partition("?")[0])
+        if not self.routes:
+            return 503, {"error": "wesher is starting, and waits for its helper; ask again"}
         if handler is None:
             return 404, {"error": "no such path"}
         if request.method != b"GET":

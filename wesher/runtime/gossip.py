@@ -34,6 +34,9 @@ from wesher.wire.limits import MAX_DATAGRAM
 _DRAIN: Final = 256
 """Datagrams read in one go; then the loop gets its turn."""
 
+_BACKLOG: Final = 16
+"""So many goes before a timer fires, which is more than the kernel keeps for us by default."""
+
 _LINGER: Final = 10.0
 """Seconds a closed stream has to send what is buffered."""
 
@@ -81,6 +84,8 @@ class Gossip:
         self._timer: asyncio.TimerHandle | None = None
         self._dials: dict[int, asyncio.Task[None]] = {}
         self._stopped = False
+        self.ticked_at = monotonic()
+        """When the node's timer last ran: while it lives, several times a second."""
 
     async def start(self) -> None:
         """Begin to receive, and to send what the node already has to say."""
@@ -126,9 +131,12 @@ class Gossip:
     # --- input
 
     def _on_timer(self) -> None:
+        self.ticked_at = monotonic()
         try:
             self._node.set_calendar(seconds_since_2020(), monotonic())
-            self._drain()
+            for _ in range(_BACKLOG):  # whatever has come while we were away: an ack may lie behind a crowd
+                if not self._drain():
+                    break
             self._node.handle_timer(monotonic())
         finally:
             self.settle()
@@ -139,17 +147,19 @@ class Gossip:
         finally:
             self.settle()
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Read what is there, up to a number; whether there may be more."""
         for _ in range(_DRAIN):
             try:
                 data, source = self._udp.recvfrom(MAX_DATAGRAM)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 # An ICMP error for something sent earlier; nothing to read, and SWIM will notice by itself.
                 self._node.counters["receive error"] += 1
                 continue
             self._node.receive_datagram(data, _endpoint(source), monotonic())
+        return True
 
     def _accepted(self) -> asyncio.Protocol:
         self._last_accepted += 2

@@ -53,7 +53,9 @@ class HelperClient:
 
         Whoever is cancelled while waiting takes nothing back: the rest is sent, and the next one's turn comes after.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._exchange_all(requests)))
+        exchange = asyncio.ensure_future(self._exchange_all(requests))
+        exchange.add_done_callback(_seen)
+        return await asyncio.shield(exchange)
 
     async def _exchange_all(self, requests: list[Request]) -> list[Reply]:
         async with self._turn:
@@ -118,3 +120,9 @@ class HelperClient:
             self.gone.set_result(reason)
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(HelperGone(reason))
+
+
+def _seen(exchange: asyncio.Future[list[Reply]]) -> None:
+    """Its failure is told through `gone` too; nobody may be left who awaits it."""
+    if not exchange.cancelled():
+        exchange.exception()

@@ -39,6 +39,12 @@ class Joining:
         self._is_own = is_own
         self._backoff = backoff
         self._answers: asyncio.Queue[Exchanged] = asyncio.Queue()
+        self._has_joined = False
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The contacts, as long as the cluster has not been found."""
+        return [] if self._has_joined else [contact.host for contact in self._contacts]
 
     def exchanged(self, event: Exchanged) -> None:
         """A push/pull that the node began is over."""
@@ -50,13 +56,14 @@ class Joining:
         while True:
             endpoints, failures = await self._resolve()
             if not endpoints and not failures:
-                return  # nobody but ourselves to join
+                break  # nobody but ourselves to join
             failures += await self._try(endpoints)
             if any(member.name != self._node.identity.name and member.is_live for member in self._node.members()):
-                return
+                break
             wait = self._backoff.next()
             log.error("could not join cluster, retrying in %.1fs: %s", wait, "; ".join(failures) or "nobody there")
             await asyncio.sleep(wait)
+        self._has_joined = True
 
     async def _try(self, endpoints: Sequence[Endpoint]) -> list[str]:
         self._node.join(endpoints, monotonic())

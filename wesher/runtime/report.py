@@ -1,17 +1,19 @@
-"""What `wesher status` shows: gossip's view of each member beside WireGuard's, as a stable JSON object.
+"""What `wesher status` and `wesher members` show: gossip's view of each member beside WireGuard's, as stable JSON.
 
-The two are separate facts: gossip may call a member failed whose tunnel works, and the other way round.
+The two are separate facts: gossip may call a member failed whose tunnel works, and the other way round. A tunnel that
+is kept for a failed member may outlive what gossip remembers of it: the member is then shown from its peer alone.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from privhelper.protocol import PeerStatus, PinnedPolicy
+from privhelper.protocol import Failed, HostsResult, Op, Peer, PeerStatus, PinnedPolicy
 from wesher.mesh.desired import Refusal
 from wesher.mesh.node_meta import MetaError, NodeMeta, decode
 from wesher.swim.member import Member
@@ -23,6 +25,24 @@ STATE_NAMES: Final[Mapping[NodeState, str]] = {
     NodeState.DEAD: "failed",
     NodeState.LEFT: "left",
 }
+
+
+_FAILED: Final[Mapping[Op, str]] = {
+    Op.SET_PEERS: "the kernel refused peers or routes",
+    Op.WRITE_HOSTS: "the hosts file cannot be written",
+}
+
+_OF_A_PEER: Final = (
+    "name",
+    "state",
+    "retained",
+    "since_s",
+    "gossip_addr",
+    "overlay_addr",
+    "public_key",
+    "meta_format",
+)
+"""What `status` says of a peer too, out of what `members` does."""
 
 
 def status(
@@ -37,12 +57,20 @@ def status(
     refused: Iterable[Refusal],
     tunnels: Iterable[PeerStatus],
     round_trips: Mapping[str, float],
+    now: float,
     calendar: float,
+    retained: Collection[Peer] = (),
+    problems: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The whole answer. `calendar` is the Unix time, for the age of handshakes; seconds, but rtt in milliseconds."""
-    states = Counter(STATE_NAMES[member.state] for member in members)
-    by_key = {tunnel.public_key: tunnel for tunnel in tunnels}
-    others = sorted((member for member in members if member.name != me.name), key=lambda member: member.name)
+    """The whole answer; seconds, but rtt in milliseconds.
+
+    `now` is the node's clock, `calendar` the Unix time, for the age of handshakes. `retained` are the peers in force
+    behind which no live member stands; `problems` are what ails this node and shows nowhere else.
+    """
+    entries = _entries(members, now, retained)
+    states = Counter(entry["state"] for entry in entries)
+    round_trip = {name: round(seconds * 1000, 2) for name, seconds in round_trips.items()}
+    by_key = {_base64(tunnel.public_key): tunnel for tunnel in tunnels}
     return {
         "version": version,
         "node": {
@@ -60,29 +88,91 @@ def status(
             **{name: states[name] for name in STATE_NAMES.values()},
             "health_score": health_score,
         },
+        "problems": list(problems),
         "refused": [asdict(refusal) for refusal in refused],
-        "peers": [_peer(member, by_key, round_trips.get(member.name), calendar) for member in others],
+        "peers": [
+            {name: entry[name] for name in _OF_A_PEER}
+            | _tunnel(by_key.get(entry["public_key"]), calendar)
+            | {"rtt_ms": round_trip.get(entry["name"])}
+            for entry in entries
+            if entry["name"] != me.name
+        ],
     }
 
 
-def _peer(
-    member: Member, tunnels: Mapping[bytes, PeerStatus], round_trip: float | None, calendar: float
-) -> dict[str, Any]:
+def members(*, members: Sequence[Member], now: float, retained: Collection[Peer] = ()) -> dict[str, Any]:
+    """Everybody gossip knows, this node included, and who is `retained`; `now` as in `status`."""
+    return {"members": _entries(members, now, retained)}
+
+
+def problems(*, failures: Iterable[Failed], hosts: HostsResult | None, unanswered: Sequence[str]) -> list[str]:
+    """What ails this node and shows nowhere else, each with what to do about it.
+
+    `failures` are the kernel's answers to the last set, `hosts` the last of WRITE_HOSTS; `unanswered` are the contacts
+    of a node that has not found its cluster since it was started.
+    """
+    found = []
+    for failure in failures:
+        what = _FAILED.get(failure.op, f"the kernel refused {failure.op.name.lower()}")
+        found.append(f"{what}: {os.strerror(failure.errno)}; it is tried again every few seconds")
+    if hosts is HostsResult.REPLACED:
+        found.append("the hosts file has been replaced by another; restart wesher to manage that one")
+    if unanswered:
+        named = ", ".join(unanswered[:3]) + (f" and {len(unanswered) - 3} more" if len(unanswered) > 3 else "")
+        found.append(
+            f"not joined: no answer yet from {named}; are they up, with the same cluster key and reachable by TCP and "
+            "UDP on the cluster port?"
+        )
+    return found
+
+
+def _entries(members: Iterable[Member], now: float, retained: Iterable[Peer]) -> list[dict[str, Any]]:
+    """One entry a name, by name."""
+    kept = {peer.name: peer for peer in retained}
+    entries = {member.name: _of_member(member, now, kept) for member in members}
+    entries |= {name: _of_forgotten(peer) for name, peer in kept.items() if name not in entries}
+    return [entry for _, entry in sorted(entries.items())]
+
+
+def _of_member(member: Member, now: float, kept: Collection[str]) -> dict[str, Any]:
     meta = _meta(member)
-    tunnel = tunnels.get(meta.public_key) if meta is not None else None
-    handshake = tunnel.last_handshake if tunnel is not None else 0
     return {
         "name": member.name,
         "state": STATE_NAMES[member.state],
+        "retained": member.name in kept and not member.is_live,
+        "since_s": round(max(0.0, now - member.since), 1),
         "gossip_addr": str(member.endpoint),
         "overlay_addr": str(meta.overlay_addr) if meta is not None else None,
         "public_key": _base64(meta.public_key) if meta is not None else None,
-        "endpoint": str(tunnel.endpoint) if tunnel is not None and tunnel.endpoint is not None else None,
-        "last_handshake_s": max(0, round(calendar - handshake)) if handshake else None,
-        "rx_bytes": tunnel.rx_bytes if tunnel is not None else 0,
-        "tx_bytes": tunnel.tx_bytes if tunnel is not None else 0,
-        "rtt_ms": round(round_trip * 1000, 2) if round_trip is not None else None,
         "meta_format": meta.form.value if meta is not None else None,
+        "incarnation": member.incarnation,
+    }
+
+
+def _of_forgotten(peer: Peer) -> dict[str, Any]:
+    """Gossip reaps the dead sooner than their tunnels are given up."""
+    return {
+        "name": peer.name,
+        "state": STATE_NAMES[NodeState.DEAD],
+        "retained": True,
+        "since_s": None,
+        "gossip_addr": None,
+        "overlay_addr": str(peer.overlay_addr),
+        "public_key": _base64(peer.public_key),
+        "meta_format": None,
+        "incarnation": None,
+    }
+
+
+def _tunnel(tunnel: PeerStatus | None, calendar: float) -> dict[str, Any]:
+    if tunnel is None:
+        return {"endpoint": None, "last_handshake_s": None, "rx_bytes": 0, "tx_bytes": 0}
+    handshake = tunnel.last_handshake
+    return {
+        "endpoint": str(tunnel.endpoint) if tunnel.endpoint is not None else None,
+        "last_handshake_s": max(0, round(calendar - handshake)) if handshake else None,
+        "rx_bytes": tunnel.rx_bytes,
+        "tx_bytes": tunnel.tx_bytes,
     }
 
 

@@ -14,11 +14,13 @@ from wesher.config import (
     OPTIONS,
     AgentConfig,
     Contact,
+    parse_advertise_addr,
     parse_bind_addr,
     parse_cluster_key,
     parse_directory,
     parse_join,
-    parse_log_level,
+    parse_profile,
+    parse_seconds,
 )
 
 KEY = bytes(range(32))
@@ -96,17 +98,39 @@ def test_any_other_bind_address_is_refused(text):
         parse_bind_addr(text)
 
 
-@pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
-def test_a_log_level_is_one_of_the_originals(level):
-    """In lower case."""
-    assert parse_log_level(level) == level
+@pytest.mark.parametrize("text", ["192.0.2.1", "fd00::1", "10.1.2.3"])
+def test_an_advertised_address_is_one_that_others_can_reach(text):
+    """Private ones too: the mesh may be."""
+    assert str(parse_advertise_addr(text)) == text
 
 
-@pytest.mark.parametrize("level", ["", "warning", "WARN", "trace"])
-def test_any_other_log_level_is_refused_with_the_choice(level):
-    """All four are named."""
-    with pytest.raises(ValueError, match="is no log level; give one of debug, info, warn, error"):
-        parse_log_level(level)
+@pytest.mark.parametrize("text", ["", "node-a", "0.0.0.0", "::", "127.0.0.1", "224.0.0.1", "fe80::1%eth0"])
+def test_any_other_advertised_address_is_refused(text):
+    """Nobody would ever reach this node."""
+    with pytest.raises(ValueError, match="address"):
+        parse_advertise_addr(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("300", 300), ("300s", 300), ("5m", 300), ("72h", 259200), ("1d", 86400)]
+)
+def test_a_time_is_seconds_or_has_a_unit(text, seconds):
+    """As systemd and Go write it, one unit at a time."""
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1.5", "1w", "5m30s", "1e3", "inf", "9999999999"])
+def test_any_other_time_is_refused(text):
+    """With the choice of units."""
+    with pytest.raises(ValueError, match="is no time; give seconds, or a number and one of s, m, h, d"):
+        parse_seconds(text)
+
+
+def test_a_profile_is_one_of_three():
+    """The choice is named."""
+    assert [parse_profile(name) for name in ("mesh", "lan", "wan")] == ["mesh", "lan", "wan"]
+    with pytest.raises(ValueError, match="'local' is no profile; give one of mesh, lan, wan"):
+        parse_profile("local")
 
 
 @pytest.mark.parametrize(("text", "path"), [("/var/lib/wesher", "/var/lib/wesher"), ("/a/", "/a"), ("/", "/")])
@@ -131,11 +155,17 @@ def config(**changes: object) -> AgentConfig:
         "bind_addr": "0.0.0.0",
         "announced": bytes(10) + b"\xff\xff\xc0\x00\x02\x01",
         "cluster_port": 7946,
+        "profile": "mesh",
+        "meta_format": "auto",
+        "retain_failed": 300.0,
         "interface": "wgoverlay",
         "state_file": "/var/lib/wesher/wgoverlay.json",
         "runtime_dir": "/run/wesher",
         "log_level": "warn",
+        "log_format": "text",
         "show_key": False,
+        "split": False,
+        "expected": (("interface", "wgoverlay"),),
     }
     return AgentConfig(**(values | changes))
 

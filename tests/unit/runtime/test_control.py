@@ -270,3 +270,19 @@ def test_an_answer_that_is_not_read_does_not_hold_its_place(tmp_path, monkeypatc
                     head, _ = await answer(at, request())
 
     serve(tmp_path, scene, large=large)
+
+
+def test_a_daemon_that_still_starts_says_so(tmp_path):
+    """It may wait for its helper's turn: whoever asks need not wait with it."""
+
+    async def run() -> None:
+        path = str(tmp_path / "wgoverlay.sock")
+        server = ControlServer(path, {})
+        await server.start(server.listen())
+        with pytest.raises(Unusable, match="is not ready: wesher is starting"):
+            await asyncio.to_thread(get, path, "/status")
+        server.routes["/status"] = _status
+        assert await asyncio.to_thread(get, path, "/status") == ANSWER
+        server.stop()
+
+    asyncio.run(run())

@@ -1,0 +1,219 @@
+"""What the daemon answers: gossip's facts beside WireGuard's, in a shape that scripts rely on."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+from ipaddress import IPv4Address, ip_network
+from typing import Any
+
+import pytest
+
+from privhelper.protocol import Backend, Failed, HostsResult, Op, Peer, PeerStatus, PinnedPolicy
+from tests.unit.cli import answers
+from wesher.mesh.desired import Refusal
+from wesher.mesh.node_meta import MetaForm, NodeMeta, encode
+from wesher.runtime import report
+from wesher.swim.member import Member
+from wesher.wire.messages import NodeState
+
+NOW, CALENDAR = 1000.0, 1_800_000_000.0
+
+
+def key(name: str) -> bytes:
+    """A public key of `name`'s own."""
+    return name.encode("utf-8", "surrogateescape").ljust(32, b"k")
+
+
+def text(data: bytes) -> str:
+    """As the answer has it."""
+    return base64.b64encode(data).decode()
+
+
+def member(name: str, state: NodeState = NodeState.ALIVE, *, age: float = 60.0, meta: bytes | None = None) -> Member:
+    """A member with a good announcement, `age` seconds in its state."""
+    good = encode(NodeMeta(IPv4Address("10.0.0.7"), key(name), MetaForm.V02, None))
+    return Member(name, bytes((192, 0, 2, 9)), 7946, good if meta is None else meta, 5, state, NOW - age)
+
+
+def kept(name: str) -> Peer:
+    """The tunnel kept for a failed member."""
+    return Peer(key(name), IPv4Address("192.0.2.9"), IPv4Address("10.0.0.7"), name)
+
+
+def tunnel(name: str, handshake: int = 0) -> PeerStatus:
+    """WireGuard's view of a peer."""
+    return PeerStatus(key(name), IPv4Address("192.0.2.200"), handshake, 10, 20)
+
+
+PINNED = PinnedPolicy(
+    node_name="node-a",
+    interface="wgoverlay",
+    overlay_net=ip_network("10.0.0.0/8"),
+    wireguard_port=51820,
+    mtu=1420,
+    max_peers=1000,
+    keepalive=0,
+    etc_hosts=True,
+    backend=Backend.KERNEL,
+    public_key=key("node-a"),
+    in_force=0,
+    hosts_suffix="",
+)
+
+
+def status(*members: Member, **changes: Any) -> dict[str, Any]:
+    """The whole answer of node-a that knows `members`, as a client reads it."""
+    values: dict[str, Any] = {
+        "version": "1",
+        "pinned": PINNED,
+        "overlay_addr": "10.9.9.9",
+        "me": member("node-a"),
+        "uptime": 12.34,
+        "health_score": 1,
+        "members": [member("node-a"), *members],
+        "refused": [],
+        "tunnels": [],
+        "round_trips": {},
+        "now": NOW,
+        "calendar": CALENDAR,
+    }
+    answer = json.loads(json.dumps(report.status(**values | changes)))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def shape(answer: Any) -> Any:
+    """The names of all members, however deep."""
+    if isinstance(answer, dict):
+        return {name: shape(value) for name, value in answer.items()}
+    return [shape(entry) for entry in answer[:1]] if isinstance(answer, list) else None
+
+
+def test_the_answers_have_the_shape_that_is_documented():
+    """And that the tests of the commands use."""
+    refused = [Refusal("node-c", "public key is weak", "peer refused")]
+    found = status(member("node-b"), refused=refused, problems=["p"])
+    assert shape(found) == shape(answers.status(answers.peer(), refused=(answers.refusal(),), problems=("p",)))
+    found = report.members(members=[member("node-b")], now=NOW)
+    assert shape(found) == shape({"members": [answers.member()]})
+
+
+def test_a_peer_is_gossips_view_beside_wireguards():
+    """Found by its public key; a handshake is an age, and the endpoint is where it really is."""
+    found = status(
+        member("node-b"), tunnels=[tunnel("x"), tunnel("node-b", int(CALENDAR) - 42)], round_trips={"node-b": 0.00125}
+    )
+    assert found["peers"] == [
+        {
+            "name": "node-b",
+            "state": "alive",
+            "retained": False,
+            "since_s": 60.0,
+            "gossip_addr": "192.0.2.9:7946",
+            "overlay_addr": "10.0.0.7",
+            "public_key": text(key("node-b")),
+            "meta_format": "0.2",
+            "endpoint": "192.0.2.200",
+            "last_handshake_s": 42,
+            "rx_bytes": 10,
+            "tx_bytes": 20,
+            "rtt_ms": 1.25,
+        }
+    ]
+
+
+def test_a_member_without_a_tunnel_or_metadata_is_there_all_the_same():
+    """With nothing where nothing is known."""
+    (found,) = status(member("node-b", meta=b"\xff"))["peers"]
+    assert (found["overlay_addr"], found["public_key"], found["meta_format"], found["endpoint"]) == (None,) * 4
+    assert (found["last_handshake_s"], found["rtt_ms"], found["rx_bytes"], found["tx_bytes"]) == (None, None, 0, 0)
+
+
+def test_a_handshake_in_the_future_is_now():
+    """The clock was set back meanwhile."""
+    assert status(member("b"), tunnels=[tunnel("b", int(CALENDAR) + 9)])["peers"][0]["last_handshake_s"] == 0
+
+
+def test_states_are_counted_and_this_node_among_them():
+    """The size is of who is in: alive or suspected."""
+    found = status(
+        member("b", NodeState.SUSPECT), member("c", NodeState.DEAD), member("d", NodeState.LEFT), member("e")
+    )
+    assert found["cluster"] == {"size": 3, "alive": 2, "suspect": 1, "failed": 1, "left": 1, "health_score": 1}
+    assert [(p["name"], p["state"]) for p in found["peers"]] == [
+        ("b", "suspect"),
+        ("c", "failed"),
+        ("d", "left"),
+        ("e", "alive"),
+    ]
+
+
+def test_members_are_everybody_by_name_and_this_node_too():
+    """With the incarnation, and how long the state lasts."""
+    found = report.members(members=[member("node-b", age=1.26), member("node-a")], now=NOW)["members"]
+    assert [(m["name"], m["since_s"], m["incarnation"]) for m in found] == [("node-a", 60.0, 5), ("node-b", 1.3, 5)]
+
+
+@pytest.mark.parametrize("state", NodeState)
+def test_a_kept_tunnel_is_said_of_a_member_that_is_not_live(state):
+    """Its state is gossip's word at once; a live member's tunnel is simply its own."""
+    dead = state in (NodeState.DEAD, NodeState.LEFT)
+    (found,) = report.members(members=[member("b", state)], now=NOW, retained=[kept("b")])["members"]
+    assert (found["state"], found["retained"]) == (report.STATE_NAMES[state], dead)
+    (peer,) = status(member("b", state), retained=[kept("b")])["peers"]
+    assert (peer["state"], peer["retained"]) == (report.STATE_NAMES[state], dead)
+
+
+def test_a_member_that_gossip_has_reaped_is_shown_while_its_tunnel_is_kept():
+    """Failed, with what its tunnel tells; it counts as failed too."""
+    found = status(member("z"), retained=[kept("b")], tunnels=[tunnel("b", int(CALENDAR) - 3)])
+    assert (found["cluster"]["failed"], found["cluster"]["size"]) == (1, 2)
+    gone, _ = found["peers"]
+    assert (gone["name"], gone["state"], gone["retained"], gone["last_handshake_s"]) == ("b", "failed", True, 3)
+    assert (gone["gossip_addr"], gone["since_s"], gone["overlay_addr"]) == (None, None, "10.0.0.7")
+    listed, _ = report.members(members=[member("z")], now=NOW, retained=[kept("b")])["members"]
+    assert (listed["name"], listed["state"], listed["incarnation"]) == ("b", "failed", None)
+    assert shape(listed) == shape(answers.member())
+
+
+def test_names_that_are_no_text_survive():
+    """memberlist's names are bytes."""
+    (found,) = status(member("\udcff\n"))["peers"]
+    assert found["name"] == "\udcff\n"
+
+
+# --- problems
+
+
+def test_a_node_that_is_well_has_no_problems():
+    """Also under --no-etc-hosts, and before the first set."""
+    for hosts in (None, HostsResult.WRITTEN, HostsResult.DISABLED):
+        assert report.problems(failures=[], hosts=hosts, unanswered=[]) == []
+
+
+def test_a_problem_says_what_and_what_then():
+    """One line each."""
+    assert report.problems(
+        failures=[
+            Failed(Op.SET_PEERS, errno.EPERM),
+            Failed(Op.WRITE_HOSTS, errno.EROFS),
+            Failed(Op.STATUS, errno.ENODEV),
+        ],
+        hosts=HostsResult.REPLACED,
+        unanswered=["node-b", "192.0.2.1"],
+    ) == [
+        "the kernel refused peers or routes: Operation not permitted; it is tried again every few seconds",
+        "the hosts file cannot be written: Read-only file system; it is tried again every few seconds",
+        "the kernel refused status: No such device; it is tried again every few seconds",
+        "the hosts file has been replaced by another; restart wesher to manage that one",
+        "not joined: no answer yet from node-b, 192.0.2.1; are they up, with the same cluster key and reachable by TCP "
+        "and UDP on the cluster port?",
+    ]
+
+
+def test_of_many_contacts_a_few_are_named():
+    """A thousand saved members are no line."""
+    (found,) = report.problems(failures=[], hosts=None, unanswered=[f"n{i}" for i in range(1000)])
+    assert "from n0, n1, n2 and 997 more;" in found
