@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, NamedTuple
 
-from privhelper.options import PINNED, Option, parse_interface, parse_port
+from privhelper.options import LOG, PINNED, USERS, WIREGUARD, Option, parse_interface, parse_path, parse_port
+from wesher.mesh.meta_form import parse_meta_format
+from wesher.swim.config import PROFILES
 
 CLUSTER_KEY_SIZE: Final = 32
 """Bytes: AES-256. memberlist would take 16 or 24, the original does not."""
-
-LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 
 
 class Contact(NamedTuple):
@@ -38,12 +38,20 @@ class AgentConfig:
     bind_addr: str
     announced: bytes
     cluster_port: int
+    profile: str
+    meta_format: str
+    retain_failed: float
     interface: str
     state_file: str
     runtime_dir: str
     log_level: str
+    log_format: str
     show_key: bool
     """Whether a key that is generated may be printed: the operator's terminal is not the agent's to look at."""
+    split: bool
+    """Whether the helper is a service of its own, which outlives this agent."""
+    expected: tuple[tuple[str, str], ...]
+    """Pinned options that were given to the agent too, as text: the helper's must be the same."""
 
     def to_json(self) -> bytes:
         """For the inherited descriptor; `from_json` is its inverse."""
@@ -60,6 +68,7 @@ class AgentConfig:
         values["cluster_key"] = None if key is None else bytes.fromhex(key)
         values["announced"] = bytes.fromhex(values["announced"])
         values["join"] = tuple(Contact(host, port) for host, port in values["join"])
+        values["expected"] = tuple((name, value) for name, value in values["expected"])
         return cls(**values)
 
 
@@ -102,11 +111,31 @@ def parse_bind_addr(text: str) -> IPv4Address | IPv6Address:
         raise ValueError(f"'{text}' is no IP address; give one of this host's") from None
 
 
-def parse_log_level(text: str) -> str:
-    """One of the original's levels."""
-    if text not in LOG_LEVELS:
-        raise ValueError(f"'{text}' is no log level; give one of {', '.join(LOG_LEVELS)}")
+def parse_advertise_addr(text: str) -> IPv4Address | IPv6Address:
+    """An address at which the others reach this node."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no IP address; give the one at which others reach this node") from None
+    if address.is_unspecified or address.is_multicast or address.is_loopback or "%" in text:
+        raise ValueError(f"{address} is no address at which others reach this node")
+    return address
+
+
+def parse_profile(text: str) -> str:
+    """A set of timings."""
+    if text not in PROFILES:
+        raise ValueError(f"'{text}' is no profile; give one of {', '.join(PROFILES)}")
     return text
+
+
+def parse_seconds(text: str) -> float:
+    """A time: seconds, or with s, m, h or d behind it."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    if not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise ValueError(f"'{text}' is no time; give seconds, or a number and one of s, m, h, d")
+    return float(int(number) * unit)
 
 
 def parse_directory(text: str) -> str:
@@ -114,6 +143,12 @@ def parse_directory(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError(f"'{text}' is not absolute; give the whole path")
     return text.rstrip("/") or "/"
+
+
+def parse_meta_format_text(text: str) -> str:
+    """A form's name, or auto."""
+    parse_meta_format(text)
+    return text
 
 
 def _as_it_is(text: str) -> Any:
@@ -165,10 +200,47 @@ AGENT: Final = (
         parse_port,
         "port for membership gossip (both TCP and UDP); must be the same across the cluster",
     ),
-    Option("log-level", "LEVEL", "warn", parse_log_level, "set the verbosity (debug/info/warn/error)"),
+    Option("ip-as-name", None, "", _as_it_is, "use the bind address as this node's name", hidden=True),
+    Option(
+        "advertise-addr",
+        "ADDR",
+        "",
+        parse_advertise_addr,
+        "address at which the others reach this node, where it differs from the one that is bound (NAT)",
+    ),
+    Option(
+        "profile",
+        "NAME",
+        "mesh",
+        parse_profile,
+        "timings of the gossip: mesh sees failures soonest; lan and wan are memberlist's, wan is the original's",
+    ),
+    Option(
+        "meta-format",
+        "FORM",
+        "auto",
+        parse_meta_format_text,
+        "form of the announced metadata: 0.2 or 0.3 as the Go wesher of that version, or what this mesh's use (auto)",
+    ),
+    Option(
+        "retain-failed",
+        "TIME",
+        "300",
+        parse_seconds,
+        "how long the tunnel of a member stays that fails without leaving; 0: not at all",
+    ),
+    Option(
+        "helper-socket",
+        "PATH",
+        "",
+        parse_path,
+        "use the helper that listens there (wesher-privhelper --listen) and need no privilege",
+    ),
+    *LOG,
     Option("state-dir", "DIR", "/var/lib/wesher", parse_directory, "where the state file is kept"),
     Option("runtime-dir", "DIR", "/run/wesher", parse_directory, "where the control socket is"),
-    Option("user", "AGENT[:HELPER]", "wesher:wesher-priv", _as_it_is, "users of the two processes, names or numbers"),
+    USERS,
+    WIREGUARD,
 )
 
 OPTIONS: Final = (*AGENT, *PINNED)
@@ -176,24 +248,10 @@ OPTIONS: Final = (*AGENT, *PINNED)
 
 NOT_YET: Final = frozenset(
     (
-        "ip-as-name",
-        "advertise-addr",
-        "keepalive",
-        "profile",
-        "wireguard",
-        "meta-format",
         "address",
         "static-addresses",
-        "hosts-suffix",
-        "retain-failed",
         "forget-after",
-        "helper-socket",
         "sandbox",
-        "log-format",
-        "node-name",
-        "listen",
-        "agent-uid",
-        "linger",
     )
 )
 """Options of the contract that this version does not have. They are refused by name: ignoring one would be a lie."""

@@ -8,6 +8,9 @@ import socket
 from typing import Any, Final
 
 _WITHIN: Final = 10.0
+_LARGEST: Final = 1 << 26
+"""Bytes of an answer that are read: many times what a whole mesh takes. An agent that is no longer itself could go on
+for ever, and who asks may be root."""
 
 
 class NotRunning(Exception):
@@ -35,15 +38,17 @@ def get(socket_path: str, path: str) -> dict[str, Any]:
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        answer = json.loads(response.read(_LARGEST))
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning(f"no daemon serves {socket_path}; start one with: wesher") from None
     except PermissionError:
         raise Unusable(f"{socket_path} may not be used by this user; use sudo, or join its group") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         raise Unusable(f"{socket_path} gives no sensible answer: {error}") from None
     finally:
         connection.close()
+    if response.status == 503 and isinstance(answer, dict) and isinstance(answer.get("error"), str):
+        raise Unusable(f"{socket_path} is not ready: {answer['error']}")
     if response.status != 200 or not isinstance(answer, dict):
         raise Unusable(f"{socket_path} answers {response.status} and not what was asked for")
     return answer

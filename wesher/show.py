@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-_COLUMNS: Final = ("NAME", "STATE", "OVERLAY", "ENDPOINT", "HANDSHAKE", "RX", "TX", "RTT")
+_STATUS_COLUMNS: Final = ("NAME", "STATE", "OVERLAY", "ENDPOINT", "HANDSHAKE", "RX", "TX", "RTT")
+_MEMBERS_COLUMNS: Final = ("NAME", "STATE", "ADDRESS", "OVERLAY", "META", "KEY", "SINCE")
+_KEY_SHOWN: Final = 8
+"""Characters of a public key in a table: enough to tell members apart, and to find it in the output of wg(8)."""
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
-    """`wesher status`: this node, the cluster, a table of the others, and who is refused."""
+    """`wesher status`: this node, the cluster, a table of the others, who is refused, and what ails this node."""
     return map(harmless, _status_lines(status))
+
+
+def members_lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    """`wesher members`: everybody gossip knows, and whose tunnel is kept although he is gone."""
+    return map(harmless, table([_MEMBERS_COLUMNS, *map(_member_row, answer["members"])]))
 
 
 def harmless(text: str) -> str:
@@ -22,24 +30,26 @@ def harmless(text: str) -> str:
 def _status_lines(status: Mapping[str, Any]) -> Iterator[str]:
     node, cluster = status["node"], status["cluster"]
     yield (
-        f"{_plain(node['name'])}  {node['overlay_addr']} on {node['interface']} ({node['backend']}, "
+        f"{plain(node['name'])}  {node['overlay_addr']} on {node['interface']} ({node['backend']}, "
         f"port {node['wireguard_port']})  gossip {node['gossip_addr']}  up {duration(node['uptime_s'])}"
     )
     yield (
         f"cluster of {cluster['size']}: {cluster['alive']} alive, {cluster['suspect']} suspect, "
         f"{cluster['failed']} failed, {cluster['left']} left"
     )
-    yield from table([_COLUMNS, *(_peer_row(peer) for peer in status["peers"])])
+    yield from table([_STATUS_COLUMNS, *(_peer_row(peer) for peer in status["peers"])])
     for refusal in status["refused"]:
         what = "peer" if refusal["peer_reason"] else "hosts line"
         reason = refusal["peer_reason"] or refusal["hosts_reason"]
-        yield f"refused {_plain(refusal['name'])}: {what}: {reason}"
+        yield f"refused {plain(refusal['name'])}: {what}: {reason}"
+    for problem in status.get("problems", ()):  # a daemon older than this command has none
+        yield f"problem: {problem}"
 
 
 def _peer_row(peer: Mapping[str, Any]) -> tuple[str, ...]:
     handshake = peer["last_handshake_s"]
     return (
-        _plain(peer["name"]),
+        plain(peer["name"]),
         peer["state"],
         peer["overlay_addr"] or "-",
         peer["endpoint"] or "-",
@@ -47,6 +57,18 @@ def _peer_row(peer: Mapping[str, Any]) -> tuple[str, ...]:
         size(peer["rx_bytes"]),
         size(peer["tx_bytes"]),
         "-" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.1f} ms",
+    )
+
+
+def _member_row(member: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        plain(member["name"]),
+        f"{member['state']}, kept" if member["retained"] else member["state"],
+        member["gossip_addr"] or "-",
+        member["overlay_addr"] or "-",
+        member["meta_format"] or "-",
+        member["public_key"][:_KEY_SHOWN] if member["public_key"] else "-",
+        "-" if member["since_s"] is None else duration(member["since_s"]),
     )
 
 
@@ -74,6 +96,6 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def _plain(text: str) -> str:
-    """Printable ASCII as it is, everything else escaped: names come from the mesh."""
-    return text if text.isascii() and text.isprintable() else ascii(text)
+def plain(text: str) -> str:
+    """A name of printable ASCII as it is, any other quoted and escaped: it could pass for some of our own words."""
+    return text if text and all("!" <= character <= "~" for character in text) else ascii(text)

@@ -6,7 +6,6 @@ Nothing is ever launched here: the launcher is replaced, and notes its plan.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from privhelper.launch import LaunchError, Plan
-from wesher import cli
+from privhelper.launch import Plan
+from privhelper.spawn import LaunchError
+from wesher import cli, plan
 from wesher.cli import hide_cluster_key
 from wesher.config import NOT_YET, AgentConfig, Contact
 from wesher.runtime.bind_addr import InterfaceAddress
@@ -26,8 +26,6 @@ KEY = bytes(range(32))
 TEXT = base64.b64encode(KEY).decode()
 SECRET = "c2VjcmV0LXRoYXQtaXMtdG9vLXNob3J0"
 USERS = ("--user", "64001:64002")
-CAPTURES = Path(__file__).parents[2] / "golden" / "captures"
-CAPTURES_KEY = "ILICZ3yBMCGAWNIq5Pn0bewBVimW3Q2yRVJ/Be+b1Uc="
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -37,10 +35,16 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """The plans that would have been launched, on a host called node-a with one private address, as root."""
     noted: list[Plan] = []
     monkeypatch.setattr(cli, "launch", noted.append)
+
+    def attach(found: Plan, _: str) -> None:
+        noted.append(found)
+        sys.exit(0)  # as all that does not return
+
+    monkeypatch.setattr(cli, "attach", attach)
     monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(cli.socket, "gethostname", lambda: "node-a")
+    monkeypatch.setattr(plan.socket, "gethostname", lambda: "node-a")
     address = InterfaceAddress("eth0", IPv4Address("192.168.1.10"), 24)
-    monkeypatch.setattr(cli, "interface_addresses", lambda leave_out: [address])
+    monkeypatch.setattr(plan, "interface_addresses", lambda leave_out: [address])
     return noted
 
 
@@ -112,7 +116,7 @@ def test_asking_for_help_is_no_mistake(run, plans, arguments):
         (["--overlay-net", "127.0.0.0/8"], "127.0.0.0/8 cannot carry an overlay"),
         (["--overlay-net", "10.0.0.0/31"], "10.0.0.0/31 has no room for two nodes"),
         (["--overlay-net", "fd00::/8", "--mtu", "1279"], "--mtu 1279 is too small for the IPv6 overlay fd00::/8"),
-        (["--log-level", "trace"], "'trace' is no log level; give one of debug, info, warn, error"),
+        (["--log-level", "loud"], "'loud' is no log level; give one of debug, info, warn, error"),
         (["--bind-addr", "eth0"], "'eth0' is no IP address; give one of this host's"),
         (["--bind-addr", "192.0.2.1", "--bind-iface", "eth0"], "setting both bind address and bind interface is not"),
         (["--cluster-port", "0"], "'0' is out of range; give a number from 1 to 65535"),
@@ -148,10 +152,10 @@ def test_an_option_that_is_not_there_yet_is_refused_by_name(run, plans, name):
 
 def test_a_mistake_in_a_variable_is_named_after_its_option(run, plans):
     """One line as well."""
-    code, _, err = run(env={"WESHER_LOG_LEVEL": "trace"})
+    code, _, err = run(env={"WESHER_LOG_LEVEL": "loud"})
     assert (code, plans) == (2, [])
     assert "--log-level" in err
-    assert "'trace' is no log level" in err
+    assert "'loud' is no log level" in err
 
 
 def test_unknown_variables_are_one_warning(run, plans):
@@ -164,15 +168,16 @@ def test_unknown_variables_are_one_warning(run, plans):
 def test_whoever_is_not_root_is_told_so(run, plans, monkeypatch):
     """Status 1: the command line is fine."""
     monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
-    code, out, err = run(*USERS)
+    monkeypatch.setattr(plan, "has_capability", lambda _: False)
+    code, out, err = run()
     assert (code, out, plans) == (1, "", [])
-    assert err.startswith("wesher: error: wesher must be started as root: ")
+    assert err.startswith("wesher: error: wesher must be started as root, or with CAP_NET_ADMIN: ")
     assert err.count("\n") == 1
 
 
 def test_a_host_without_an_address_is_told_what_to_give(run, plans, monkeypatch):
     """Status 1, in one line."""
-    monkeypatch.setattr(cli, "interface_addresses", lambda leave_out: [])
+    monkeypatch.setattr(plan, "interface_addresses", lambda leave_out: [])
     code, _, err = run(*USERS)
     assert (code, plans) == (1, [])
     assert "give one with --bind-addr or --bind-iface" in err
@@ -186,20 +191,6 @@ def test_a_failure_to_launch_is_one_line(run, monkeypatch):
 
     monkeypatch.setattr(cli, "launch", fail)
     assert run(*USERS) == (1, "", "wesher: error: cannot do this  [31mnow\n")
-
-
-@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["key", "show"], ["key", "show", "--json"]])
-def test_without_a_daemon_commands_end_with_3(run, tmp_path, command):
-    """And say how to start one."""
-    code, out, err = run(*command, "--runtime-dir", str(tmp_path))
-    assert (code, out) == (3, "")
-    assert err == f"wesher: error: no daemon serves {tmp_path}/wgoverlay.sock; start one with: wesher\n"
-
-
-def test_the_socket_follows_interface_and_directory(run, tmp_path):
-    """As options or as variables, as for the daemon."""
-    _, _, err = run("status", "--interface", "wg9", env={"WESHER_RUNTIME_DIR": str(tmp_path)})
-    assert f"{tmp_path}/wg9.sock" in err
 
 
 # --- a good command line
@@ -223,11 +214,17 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         bind_addr="0.0.0.0",
         announced=bytes(10) + b"\xff\xff\xc0\xa8\x01\x0a",
         cluster_port=7946,
+        profile="mesh",
+        meta_format="auto",
+        retain_failed=300.0,
         interface="wgoverlay",
         state_file="/var/lib/wesher/wgoverlay.json",
         runtime_dir="/run/wesher",
         log_level="warn",
+        log_format="text",
         show_key=False,
+        split=False,
+        expected=(),
     )
 
 
@@ -245,6 +242,14 @@ GIVEN = {
     "wireguard-port": "51871",
     "mtu": "1300",
     "max-peers": "50",
+    "keepalive": "25",
+    "hosts-suffix": ".mesh.example",
+    "advertise-addr": "198.51.100.7",
+    "profile": "wan",
+    "meta-format": "0.2",
+    "retain-failed": "2m",
+    "log-format": "json",
+    "wireguard": "userspace",
     "hosts-file": "/srv/hosts",
     "no-etc-hosts": "1",
 }
@@ -257,7 +262,10 @@ def check_given(plan: Plan, agent: AgentConfig) -> None:
     assert (pinned.mtu, pinned.max_peers, pinned.hosts_file, pinned.etc_hosts) == (1300, 50, "/srv/hosts", False)
     assert (plan.state_dir, plan.state_file) == ("/srv/state", "/srv/state/wg7.json")
     assert agent.join == (Contact("node-b", 0), Contact("fd00::1", 7000))
-    assert (agent.init, agent.bind_addr, agent.announced) == (True, "192.0.2.7", b"\xc0\x00\x02\x07")
+    assert (agent.init, agent.bind_addr, agent.announced) == (True, "192.0.2.7", b"\xc6\x33\x64\x07")
+    assert (pinned.keepalive, pinned.hosts_suffix, plan.wireguard) == (25, "mesh.example", "userspace")
+    assert (agent.profile, agent.meta_format, agent.retain_failed) == ("wan", "0.2", 120.0)
+    assert (plan.log_format, agent.log_format, agent.split) == ("json", "json", False)
     assert (agent.cluster_port, agent.log_level, agent.runtime_dir) == (7000, "debug", "/srv/run")
 
 
@@ -273,8 +281,54 @@ def test_every_option_reaches_its_place(run, plans, command):
 def test_every_option_is_a_variable_too(run, plans):
     """WESHER_ and its name; the command line wins."""
     env = {"WESHER_" + name.upper().replace("-", "_"): value for name, value in GIVEN.items()}
-    assert run("--log-level", "debug", env=env | {"WESHER_LOG_LEVEL": "error"}) == (0, "", "")
+    warning = "wesher: warning: WESHER_INIT is set: every start begins a new cluster; unset it after the first\n"
+    assert run("--log-level", "debug", env=env | {"WESHER_LOG_LEVEL": "error"}) == (0, "", warning)
     check_given(*planned(plans))
+
+
+def test_an_agent_of_a_running_helper_takes_no_options_that_are_the_helpers(run, plans, monkeypatch):
+    """On the command line they would do nothing; a shared environment file may hold them."""
+    monkeypatch.setattr(plan, "has_capability", lambda _: False)
+    for option in ("--hosts-file=/srv/hosts", "--wireguard=kernel", "--ip-as-name"):
+        code, out, err = run("--helper-socket", "/run/wesher-priv/wgoverlay.sock", option)
+        assert (code, out, err.count("\n"), plans) == (2, "", 1, [])
+        assert option.partition("=")[0] in err
+    assert run("--helper-socket", "/run/h.sock", *USERS, env={"WESHER_HOSTS_FILE": "/srv/hosts"}) == (0, "", "")
+
+
+def test_what_an_agent_was_told_too_is_compared_with_its_helpers(run, plans):
+    """Only what was given, and the interface, by which its files are named."""
+    assert run("--helper-socket", "/run/h.sock", *USERS, "--mtu=1400", env={"WESHER_MAX_PEERS": "7"}) == (0, "", "")
+    agent = planned(plans)[1]
+    assert agent.split
+    assert dict(agent.expected) == {"interface": "wgoverlay", "mtu": "1400", "max-peers": "7"}
+
+
+def test_an_address_can_be_the_name(run, plans):
+    """As the original's hidden option: the bind address, unless that is a wildcard."""
+    assert run(*USERS, "--ip-as-name", "--bind-addr", "192.0.2.7") == (0, "", "")
+    assert run(*USERS, "--ip-as-name") == (0, "", "")
+    assert [found.pinned.node_name for found in plans] == ["192.0.2.7", "node-a"]
+
+
+def test_an_ordinary_user_is_both_halves(run, plans, monkeypatch):
+    """With CAP_NET_ADMIN; `--user` would do nothing."""
+    monkeypatch.setattr(plan.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(plan, "has_capability", lambda _: True)
+    assert run() == (0, "", "")
+    assert planned(plans)[0].agent == planned(plans)[0].helper == plan.Identity(os.getuid(), os.getgid())
+    code, _, err = run(*USERS)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--user needs root" in err
+
+
+def test_a_service_managers_credential_is_a_cluster_key(run, plans, tmp_path):
+    """Unless one is given otherwise."""
+    (tmp_path / "cluster-key").write_text(TEXT)
+    (tmp_path / "cluster-key").chmod(0o400)
+    assert run(*USERS, env={"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (0, "", "")
+    assert run(*USERS, env={"CREDENTIALS_DIRECTORY": str(tmp_path / "none")}) == (0, "", "")
+    assert [AgentConfig.from_json(found.agent_config).cluster_key for found in plans] == [KEY, None]
 
 
 # --- the cluster key
@@ -426,41 +480,9 @@ def test_a_key_gets_through_the_restart_and_is_not_shown():
         assert TEXT not in err
 
 
-# --- decode
-
-
-def test_a_captured_line_is_decoded(run, tmp_path):
-    """Each line of a capture, in order, to one JSON object; what cannot be read is an object too."""
-    captured = [json.loads(line) for line in (CAPTURES / "master.jsonl").read_text().splitlines()[:20]]
-    key, capture = tmp_path / "key", tmp_path / "capture"
-    key.write_text(CAPTURES_KEY)
-    key.chmod(0o600)
-    capture.write_text("\n".join([*(entry["line"] for entry in captured), "", "udp zz", "udp 00"]) + "\n")
-    code, out, err = run("decode", "--cluster-key-file", str(key), str(capture))
-    assert (code, err) == (0, "")
-    decoded = [json.loads(line) for line in out.splitlines()]
-    assert len(decoded) == len(captured) + 2
-    for line, entry in zip(decoded, captured, strict=False):
-        assert line["layers"] == entry["layers"]
-        assert [message["type"] for message in line["messages"]] == [m["type"] for m in entry["messages"]]
-    assert all(set(line) >= {"error"} for line in decoded[-2:])
-
-
-# --- status
-
-
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_new_key_is_shown_on_a_terminal_only(run, plans, monkeypatch, terminal):
     """Whether there is one is decided here: the agent does not look at the operator's terminal."""
     monkeypatch.setattr(cli.sys.stdout, "isatty", lambda: terminal, raising=False)
     run(*USERS)
     assert planned(plans)[1].show_key is terminal
-
-
-def test_status_prints_what_the_daemon_says(run, monkeypatch):
-    """As text or as it is; the key as one line."""
-    said = {"/key": {"cluster_key": TEXT}}
-    monkeypatch.setattr(cli, "get", lambda socket_path, path: said[path])
-    assert run("key", "show") == (0, TEXT + "\n", "")
-    code, out, _ = run("key", "show", "--json")
-    assert (code, json.loads(out)) == (0, said["/key"])

@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wesher.show import duration, size, status_lines, table
-
-
-def peer(**changes: object) -> dict[str, Any]:
-    """A peer as the daemon reports it."""
-    values = {
-        "name": "node-b",
-        "state": "alive",
-        "gossip_addr": "192.0.2.2:7946",
-        "overlay_addr": "10.1.2.3",
-        "public_key": "AAAA",
-        "endpoint": "192.0.2.2",
-        "last_handshake_s": 42,
-        "rx_bytes": 0,
-        "tx_bytes": 2048,
-        "rtt_ms": 1.25,
-        "meta_format": "0.3",
-    }
-    return values | changes
-
-
-def status(*peers: dict[str, Any], refused: tuple[dict[str, str], ...] = (), name: str = "node-a") -> dict[str, Any]:
-    """A whole answer."""
-    node = {
-        "name": name,
-        "overlay_addr": "10.9.9.9",
-        "public_key": "AAAA",
-        "gossip_addr": "192.0.2.1:7946",
-        "interface": "wgoverlay",
-        "wireguard_port": 51820,
-        "backend": "kernel",
-        "uptime_s": 3 * 86400.0,
-    }
-    cluster = {"size": 2, "alive": 1, "suspect": 1, "failed": 3, "left": 4, "health_score": 0}
-    return {"version": "0", "node": node, "cluster": cluster, "refused": list(refused), "peers": list(peers)}
+from tests.unit.cli.answers import member, peer, status
+from wesher.show import duration, members_lines, size, status_lines, table
 
 
 def test_status_is_a_head_a_table_and_the_refused():
@@ -52,7 +17,8 @@ def test_status_is_a_head_a_table_and_the_refused():
         {"name": "localhost", "peer_reason": "", "hosts_reason": "name is reserved"},
     )
     idle = peer(name="c", state="failed", overlay_addr=None, endpoint=None, last_handshake_s=None, rtt_ms=None)
-    assert list(status_lines(status(peer(), idle, refused=refused))) == [
+    problems = ("the hosts file has been replaced",)
+    assert list(status_lines(status(peer(), idle, refused=refused, problems=problems))) == [
         "node-a  10.9.9.9 on wgoverlay (kernel, port 51820)  gossip 192.0.2.1:7946  up 3d",
         "cluster of 2: 1 alive, 1 suspect, 3 failed, 4 left",
         "NAME    STATE   OVERLAY   ENDPOINT   HANDSHAKE  RX   TX       RTT",
@@ -60,6 +26,28 @@ def test_status_is_a_head_a_table_and_the_refused():
         "c       failed  -         -          never      0 B  2.0 KiB  -",
         "refused bad: peer: public key is weak",
         "refused localhost: hosts line: name is reserved",
+        "problem: the hosts file has been replaced",
+    ]
+
+
+def test_an_older_daemons_status_is_shown_too():
+    """It runs on while the package is upgraded; it knew no problems."""
+    older = status(peer())
+    del older["problems"]
+    assert list(status_lines(older)) == list(status_lines(status(peer())))
+
+
+def test_members_are_a_table_of_everybody():
+    """Also who has failed, left, or is remembered only for a tunnel that is kept."""
+    failed = member(name="c", state="failed", retained=True, since_s=130.0)
+    forgotten = failed | {"name": "d", "gossip_addr": None, "since_s": None, "meta_format": None, "incarnation": None}
+    stranger = member(name="e", state="left", overlay_addr=None, public_key=None, meta_format=None)
+    assert list(members_lines({"members": [member(), failed, forgotten, stranger]})) == [
+        "NAME    STATE         ADDRESS         OVERLAY   META  KEY       SINCE",
+        "node-b  alive         192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  60s",
+        "c       failed, kept  192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  2m",
+        "d       failed, kept  -               10.1.2.3  -     AAAABBBB  -",
+        "e       left          192.0.2.2:7946  -         -     -         60s",
     ]
 
 
@@ -73,6 +61,8 @@ def test_status_is_a_head_a_table_and_the_refused():
         ("\u202eoverride", "'\\u202eoverride'"),
         ("nul\0", "'nul\\x00'"),
         ("plain-1.example", "plain-1.example"),
+        ("a: peer: our own words", "'a: peer: our own words'"),
+        ("", "''"),
     ],
 )
 def test_a_hostile_name_is_escaped(name, shown):
@@ -88,7 +78,11 @@ def test_a_hostile_name_is_escaped(name, shown):
 def test_whatever_names_come_the_terminal_sees_printable_ascii(first, second):
     """Line by line."""
     refused = ({"name": first, "peer_reason": "x", "hosts_reason": ""},)
-    for line in status_lines(status(peer(name=first), peer(name=second), name=second, refused=refused)):
+    lines = [
+        *status_lines(status(peer(name=first), peer(name=second), name=second, refused=refused, problems=(first,))),
+        *members_lines({"members": [member(name=first), member(public_key=second)]}),
+    ]
+    for line in lines:
         assert line.isascii()
         assert line.isprintable()
 

@@ -1,0 +1,254 @@
+"""The commands that ask a daemon, against its real control socket: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.until import until
+from tests.unit.cli import answers
+from tests.unit.cli.daemon import serving
+from wesher import cli
+
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+ROOT = Path(__file__).parents[3]
+CAPTURES = ROOT / "tests" / "golden" / "captures"
+CAPTURES_KEY = "ILICZ3yBMCGAWNIq5Pn0bewBVimW3Q2yRVJ/Be+b1Uc="
+
+GOOD = answers.status(answers.peer())
+DEGRADED = answers.status(
+    answers.peer(state="failed", since_s=10.0), problems=("the hosts file has been replaced\nby \x1b[2J",)
+)
+FINDINGS = [
+    "the hosts file has been replaced?by ?[2J",
+    "node-b has failed 10s ago; start it, or if it is gone for good wait: it is forgotten by itself",
+]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `wesher` in this process, to ask the daemon in tmp_path: exit status, stdout, stderr."""
+    for name in [name for name in os.environ if name.startswith("WESHER_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("WESHER_RUNTIME_DIR", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", ["wesher", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        out, err = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a running daemon answers; may be changed."""
+    prepared: dict[str, Any] = {
+        "/status": GOOD,
+        "/members": {"members": [answers.member()]},
+        "/key": {"cluster_key": KEY},
+    }
+    with serving(tmp_path, prepared):
+        yield prepared
+
+
+ASKING = [
+    ["status"],
+    ["status", "--json"],
+    ["status", "--check"],
+    ["status", "--check", "--json"],
+    ["members"],
+    ["members", "--json"],
+    ["key", "show"],
+    ["key", "show", "--json"],
+]
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_without_a_daemon_commands_end_with_3(run, tmp_path, command):
+    """And say how to start one."""
+    code, out, err = run(*command)
+    assert (code, out) == (3, "")
+    assert err == f"wesher: error: no daemon serves {tmp_path}/wgoverlay.sock; start one with: wesher\n"
+
+
+def test_the_socket_follows_interface_and_directory(run, tmp_path):
+    """As options or as variables, as for the daemon."""
+    _, _, err = run("status", "--interface", "wg9")
+    assert f"{tmp_path}/wg9.sock" in err
+    _, _, err = run("status", "--runtime-dir", "/nonexistent")
+    assert "/nonexistent/wgoverlay.sock" in err
+
+
+@pytest.mark.parametrize("path", ["/status", "/members", "/key"])
+def test_json_is_the_daemons_own_answer(run, said, path):
+    """Every member of it, also those of a newer daemon."""
+    said[path] = said[path] | {"new": {"x": [1]}}
+    command = {"/status": ["status"], "/members": ["members"], "/key": ["key", "show"]}[path]
+    code, out, err = run(*command, "--json")
+    assert (code, json.loads(out), err) == (0, said[path], "")
+
+
+def test_text_is_for_people(run, said):
+    """Tables; the key as one line, for a pipe."""
+    code, out, err = run("status")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("node-a  10.9.9.9 on wgoverlay")
+    code, out, err = run("members")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["NAME", "node-b"]
+    assert run("key", "show") == (0, KEY + "\n", "")
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--check"], ["members"]])
+@pytest.mark.parametrize("answer", [{}, {"peers": 1, "node": [], "members": 7}, {"members": [{"name": 3}]}])
+def test_an_answer_of_another_shape_is_one_line(run, said, command, answer):
+    """Status 1, and no traceback."""
+    said["/status"] = said["/members"] = answer
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert err.startswith("wesher: error: the daemon's answer is not of this version; ")
+    assert err.count("\n") == 1
+
+
+# --- status --check
+
+
+def test_a_good_mesh_is_checked_in_silence(run, said):
+    """Status 0."""
+    assert run("status", "--check") == (0, "", "")
+    code, out, err = run("status", "--check", "--json")
+    assert (code, json.loads(out), err) == (0, {"degraded": []}, "")
+
+
+def test_a_degraded_mesh_is_status_4_and_a_line_for_each_finding(run, said):
+    """On stdout, and nothing a terminal could obey."""
+    said["/status"] = DEGRADED
+    assert run("status", "--check") == (4, "".join(f"{line}\n" for line in FINDINGS), "")
+    code, out, err = run("status", "--check", "--json")
+    assert (code, json.loads(out), err) == (4, {"degraded": FINDINGS}, "")
+
+
+# --- status --watch
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ([], "--watch redraws a terminal, and the output is none; leave it away"),
+        (["--json"], "--watch is for reading along; leave away --check and --json"),
+        (["--check"], "--watch is for reading along; leave away --check and --json"),
+    ],
+)
+def test_watching_without_a_terminal_or_reader_is_a_mistake(run, said, options, error):
+    """A file full of redrawn screens helps nobody."""
+    assert run("status", "--watch", *options) == (2, "", f"wesher: error: {error}\n")
+
+
+class Watcher:
+    """`wesher status --watch` on a terminal of its own; `seen` is all that it has drawn."""
+
+    def __init__(self, directory: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        os.set_blocking(self._ours, False)
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wesher", "status", "--watch", "--runtime-dir", str(directory)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if not name.startswith("WESHER_")}
+            | {"TERM": "vt100"},
+        )
+        os.close(theirs)
+
+    def has_drawn(self, *texts: bytes) -> bool:
+        """Whether `texts` have been drawn, in this order."""
+        with suppress(BlockingIOError):
+            self.seen += os.read(self._ours, 65536)
+        rest = self.seen
+        for text in texts:
+            _, found, rest = rest.partition(text)
+            if not found:
+                return False
+        return True
+
+    def close(self) -> None:
+        """End it if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._ours)
+
+
+@pytest.fixture
+def watcher(tmp_path: Path, said: dict[str, Any]) -> Iterator[Watcher]:
+    """One that watches the daemon."""
+    watcher = Watcher(tmp_path)
+    yield watcher
+    watcher.close()
+
+
+def test_watching_redraws_what_has_changed_until_interrupted(watcher, said):
+    """Each time on an empty screen; Ctrl-C is how it ends, and no error."""
+    cleared = b"\x1b[2J"
+    until(lambda: watcher.has_drawn(cleared, b"node-b  alive"), 20, "the first screen")
+    said["/status"] = DEGRADED
+    until(lambda: watcher.has_drawn(cleared, b"node-b  alive", cleared, b"node-b  failed"), 20, "the next")
+    watcher.process.send_signal(signal.SIGINT)
+    assert watcher.process.wait(20) == 0
+
+
+def test_watching_outlives_a_daemon_that_is_restarted(tmp_path, request):
+    """What is wrong meanwhile is shown; only at the start it is an error."""
+    prepared = {"/status": GOOD}
+    with serving(tmp_path, prepared):
+        watcher = Watcher(tmp_path)
+        request.addfinalizer(watcher.close)
+        until(lambda: watcher.has_drawn(b"node-b  alive"), 20, "the first screen")
+    until(lambda: watcher.has_drawn(b"node-b  alive", b"no daemon serves"), 20, "its absence")
+    with serving(tmp_path, prepared):
+        until(lambda: watcher.has_drawn(b"no daemon serves", b"node-b  alive"), 20, "its return")
+
+
+# --- decode
+
+
+def test_a_captured_line_is_decoded(run, tmp_path):
+    """Each line of a capture, in order, to one JSON object; what cannot be read is an object too."""
+    captured = [json.loads(line) for line in (CAPTURES / "master.jsonl").read_text().splitlines()[:20]]
+    key, capture = tmp_path / "key", tmp_path / "capture"
+    key.write_text(CAPTURES_KEY)
+    key.chmod(0o600)
+    capture.write_text("\n".join([*(entry["line"] for entry in captured), "", "udp zz", "udp 00"]) + "\n")
+    code, out, err = run("decode", "--cluster-key-file", str(key), str(capture))
+    assert (code, err) == (0, "")
+    decoded = [json.loads(line) for line in out.splitlines()]
+    assert len(decoded) == len(captured) + 2
+    for line, entry in zip(decoded, captured, strict=False):
+        assert line["layers"] == entry["layers"]
+        assert [message["type"] for message in line["messages"]] == [m["type"] for m in entry["messages"]]
+    assert all(set(line) >= {"error"} for line in decoded[-2:])
+
+
+def test_a_key_file_that_gives_no_key_is_one_line(run, tmp_path):
+    """Status 1, as for the daemon."""
+    code, out, err = run("decode", "--cluster-key-file", str(tmp_path / "none"))
+    assert (code, out) == (1, "")
+    assert err == f"wesher: error: cluster key file {tmp_path}/none cannot be read: No such file or directory\n"

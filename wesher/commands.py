@@ -1,0 +1,144 @@
+"""The commands beside the daemon: those that ask a running one over its control socket, and `decode`.
+
+They need no root, only leave to use the socket. What the daemon answers is shown as text, or as it is with `--json`;
+`status --check` judges it, for monitoring: exit status 4 where something is degraded, and a line for each such thing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TextIO
+
+import click
+
+from wesher.config import OPTIONS
+from wesher.control_client import NotRunning, Unusable, get
+from wesher.health import degraded
+from wesher.key_file import key_in_file
+from wesher.option_type import OptionType
+from wesher.show import harmless, members_lines, status_lines
+from wesher.wire.dissect import dissect_line
+from wesher.wire.keyring import Keyring
+
+DEGRADED: Final = 4
+"""The exit status of `status --check` where it has anything to say."""
+
+REDRAW_EVERY: Final = 2.0
+"""Seconds between two looks of `status --watch`."""
+
+_BY_NAME: Final = {option.name: option for option in OPTIONS}
+
+
+def _socket_options(command: Any) -> Any:
+    for name in ("runtime-dir", "interface"):
+        option = _BY_NAME[name]
+        command = click.option(
+            f"--{name}",
+            metavar=option.metavar,
+            type=OptionType(option),
+            default=option.default,
+            show_default=True,
+            envvar=option.variable,
+            help=option.text,
+        )(command)
+    return command
+
+
+def _ask(path: str, runtime_dir: str, interface: str) -> Any:
+    return get(f"{runtime_dir}/{interface}.sock", path)
+
+
+def _lines(answer: Mapping[str, Any], reading: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:
+    """What `reading` makes of `answer`. Raises Unusable: a daemon started from another version may say it otherwise."""
+    try:
+        return [harmless(line) for line in reading(answer)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Unusable("the daemon's answer is not of this version; restart it, or see the answer by --json") from None
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON; its fields are stable")
+@click.option("--check", is_flag=True, help="print only what is degraded and what to do; exit 4 if anything is")
+@click.option("--watch", is_flag=True, help="redraw every two seconds, until Ctrl-C")
+@_socket_options
+def status(as_json: bool, check: bool, watch: bool, runtime_dir: str, interface: str) -> None:
+    """Show this node, the cluster, its members, and who is refused and why."""
+    if watch:
+        if check or as_json:
+            raise click.UsageError("--watch is for reading along; leave away --check and --json")
+        if not sys.stdout.isatty():
+            raise click.UsageError("--watch redraws a terminal, and the output is none; leave it away")
+        _watch(runtime_dir, interface)
+        return
+    answer = _ask("/status", runtime_dir, interface)
+    if check:
+        _check(answer, as_json=as_json)
+    else:
+        click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, status_lines)))
+
+
+def _check(answer: Mapping[str, Any], *, as_json: bool) -> None:
+    findings = _lines(answer, degraded)
+    if as_json:
+        click.echo(json.dumps({"degraded": findings}))
+    elif findings:
+        click.echo("\n".join(findings))
+    if findings:
+        sys.exit(DEGRADED)
+
+
+def _watch(runtime_dir: str, interface: str) -> None:
+    """Show the status again and again. Raises NotRunning, Unusable, at the first look only: later it is shown."""
+    lines = _lines(_ask("/status", runtime_dir, interface), status_lines)
+    try:
+        while True:
+            click.clear()
+            click.echo("\n".join(lines))
+            time.sleep(REDRAW_EVERY)
+            try:
+                lines = _lines(_ask("/status", runtime_dir, interface), status_lines)
+            except (NotRunning, Unusable) as error:  # the daemon may be on its way back
+                lines = [harmless(str(error))]
+    except KeyboardInterrupt:
+        pass
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON; its fields are stable")
+@_socket_options
+def members(as_json: bool, runtime_dir: str, interface: str) -> None:
+    """Show everybody gossip knows: this node too, who has failed or left, and whose tunnel is kept for a while."""
+    answer = _ask("/members", runtime_dir, interface)
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, members_lines)))
+
+
+@click.group()
+def key() -> None:
+    """The cluster key."""
+
+
+@key.command("show")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@_socket_options
+def key_show(as_json: bool, runtime_dir: str, interface: str) -> None:
+    """Print the cluster key (for root and the daemon's group)."""
+    answer = _ask("/key", runtime_dir, interface)
+    click.echo(json.dumps(answer) if as_json else harmless(answer["cluster_key"]))
+
+
+@click.command()
+@click.option("--cluster-key-file", metavar="FILE", required=True, help="read the cluster key from FILE, as base64")
+@click.argument("capture", metavar="[FILE]", type=click.File("r", errors="replace"), default="-")
+def decode(cluster_key_file: str, capture: TextIO) -> None:
+    """Decode captured traffic: lines `udp HEX` or `tcp HEX` to one JSON object each."""
+    keyring = Keyring([key_in_file(cluster_key_file)])
+    for line in capture:
+        if line.strip():
+            click.echo(json.dumps(dissect_line(line, keyring)))
+
+
+COMMANDS: Final[tuple[click.Command, ...]] = (status, members, key, decode)
+"""What the command line offers beside the daemon."""
