@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.e2e.layouts import LAYOUTS, Layout
 from tests.lab import Lab
 from tests.lab.requirements import pytest_runtest_setup, pytest_terminal_summary
 
@@ -32,6 +33,12 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Lab]]:
 def lab(make_lab: Callable[[int], Lab]) -> Lab:
     """Three nodes."""
     return make_lab(3)
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    """Each layout in turn."""
+    return LAYOUTS[request.param]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,7 +1,7 @@
 """A laboratory of network namespaces: real daemons, real WireGuard, a network of their own."""
 
 from tests.lab.lab import Daemon, Lab, Node, wesher_command
-from tests.lab.namespaces import children, processes_in
+from tests.lab.namespaces import children, command_line, processes_in
 from tests.lab.until import bound, until
 
-__all__ = ["Lab", "Node", "Daemon", "until", "bound", "children", "processes_in", "wesher_command"]
+__all__ = ["Lab", "Node", "Daemon", "until", "bound", "children", "command_line", "processes_in", "wesher_command"]

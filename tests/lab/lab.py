@@ -132,6 +132,11 @@ class Daemon:
         elif number == signal.SIGKILL:
             self._nsenter.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """SIGKILL for the main process, and wait for its end."""
+        self.signal(signal.SIGKILL)
+        self.wait(5)
+
     def _await(self, condition: Callable[[], bool]) -> None:
         while self.alive() and not condition():
             time.sleep(0.001)
