@@ -1,6 +1,7 @@
 """The import graph is the architecture: layers point one way, the core touches no I/O, libraries have one home each."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
@@ -9,14 +10,35 @@ ROOT = Path(__file__).parent.parent.parent
 
 Graph = Mapping[str, Set[str]]
 
-LAYERS = (  # each may import only its own and what stands above it; modules of privhelper not named here are below all
-    ("privhelper.addressing", "privhelper.protocol", "privhelper.policy", "privhelper.options", "privhelper.sandbox"),
+LAYERS = (  # each may import only its own and what stands above it; of privhelper, what both halves share
+    (
+        "privhelper.addressing",
+        "privhelper.protocol",
+        "privhelper.policy",
+        "privhelper.log_levels",
+        "privhelper.options",
+        "privhelper.sandbox",
+        "privhelper.signals",
+        "privhelper.notify",
+        "privhelper.logs",
+    ),
     ("wesher.wire",),
     ("wesher.swim",),
     ("wesher.mesh",),
     ("wesher.config",),
     ("wesher.runtime",),
-    ("wesher.control_client", "wesher.show", "wesher.cli", "wesher.__main__"),
+    (
+        "wesher.control_client",
+        "wesher.health",
+        "wesher.key_file",
+        "wesher.option_type",
+        "wesher.show",
+        "wesher.plan",
+        "wesher.check",
+        "wesher.commands",
+        "wesher.cli",
+        "wesher.__main__",
+    ),
 )
 CORE_WITHOUT_HELPER = ("wesher.wire", "wesher.swim")  # usable without any of privhelper
 PURE = (
@@ -24,32 +46,70 @@ PURE = (
     "wesher.swim",
     "wesher.mesh",
     "wesher.config",
+    "wesher.health",
     "privhelper.addressing",
     "privhelper.protocol",
     "privhelper.policy",
     "privhelper.options",
+    "privhelper.log_levels",
     "privhelper.device",
+    "privhelper.ground",
     "privhelper.monitor",
+    "privhelper.tunnels",
 )
+SHARED = {  # what of the helper the daemon's parts may import; whoever is not named here: nothing
+    "wesher.mesh": {"addressing", "policy", "protocol"},
+    "wesher.health": {"policy"},
+    "wesher.config": {"options"},
+    "wesher.option_type": {"options"},
+    "wesher.runtime": {"addressing", "logs", "notify", "policy", "protocol", "sandbox", "signals"},
+    "wesher.plan": {"identity", "launch", "options", "sandbox", "spawn"},
+    "wesher.check": {
+        "addressing",
+        "handover",
+        "hosts",
+        "identity",
+        "options",
+        "policy",
+        "sandbox",
+        "spawn",
+        "survey",
+        "wireguard_go",
+    },
+    "wesher.cli": {"launch", "options", "spawn"},
+}
 WORLD = frozenset(  # whoever imports one of these can reach a clock, a file, a socket, chance or another process
     "asyncio ctypes datetime fcntl http importlib io multiprocessing os pathlib random secrets select selectors shutil "
     "signal socket ssl stat subprocess sys tempfile threading time urllib pyroute2 prctl nacl h11 click ifaddr".split()
 )
 HOMES = {  # a library, and the only modules that may import it
-    "pyroute2": {"privhelper.link"},
+    "pyroute2": {"privhelper.kernel", "privhelper.link"},
     "prctl": {"privhelper.sandbox"},
     "ctypes": {"privhelper.sandbox"},
-    "nacl": {"privhelper.userspace"},
+    "nacl": {"privhelper.kernel", "privhelper.userspace"},
     "cryptography": {"wesher.wire.keyring"},
     "msgpack": {"wesher.wire.structs", "wesher.wire.codec"},
     "h11": {"wesher.runtime.control"},
     "ifaddr": {"wesher.runtime.bind_addr"},
-    "click": {"wesher.cli"},
+    "click": {"wesher.cli", "wesher.commands", "wesher.option_type"},
     "asyncio": {"wesher.runtime"},
+    "pwd": {"privhelper.identity"},
+    "subprocess": {"privhelper.wireguard_go"},
+    "shutil": {"privhelper.wireguard_go"},
 }
+REACH = {  # who of the helper touches the world by what; all but the pure ones may use `os`
+    "socket": {"__main__", "arguments", "kernel", "launch", "link", "notify", "server", "userspace", "watch",
+               "wireguard_go"},
+    "time": {"__main__", "hosts", "logs", "server", "userspace"},
+    "signal": {"sandbox", "server", "signals"},
+    "selectors": {"logpipe", "server"},
+    "fcntl": {"hosts", "inherited", "spawn", "wireguard_go"},
+}  # fmt: skip
+LAUNCHERS = {f"privhelper.{name}" for name in ("launch", "survey", "spawn", "handover", "wireguard_go", "logpipe")}
+"""What prepares and starts processes, as root; the running helper has none of it in its memory."""
 HELPER_MAY_IMPORT = frozenset(  # besides itself; a longer list is a decision, not an accident
-    "__future__ argparse collections contextlib ctypes dataclasses enum errno fcntl ipaddress logging os prctl "
-    "pwd pyroute2 nacl re selectors shutil signal socket stat struct subprocess sys time typing".split()
+    "__future__ argparse base64 collections contextlib ctypes dataclasses enum errno fcntl ipaddress json logging os "
+    "prctl pwd pyroute2 nacl re selectors shutil signal socket stat struct subprocess sys time typing".split()
 )
 
 
@@ -136,6 +196,21 @@ def strangers_at_home(modules: Graph) -> set[tuple[str, str]]:
     }
 
 
+def trespasses(modules: Graph) -> set[tuple[str, str]]:
+    """Imports by which the daemon takes more of the helper than is shared with it."""
+    return {
+        (name, target)
+        for name, targets in modules.items()
+        if under(name, {"wesher"})
+        for target in targets
+        if under(target, {"privhelper"}) and target.partition(".")[2].partition(".")[0] not in _shared_with(name) | {""}
+    }
+
+
+def _shared_with(name: str) -> set[str]:
+    return next((shared for root, shared in SHARED.items() if under(name, {root})), set())
+
+
 def test_layers_point_one_way() -> None:
     """Nothing calls backwards."""
     assert wrong_directions(graph()) == set()
@@ -161,6 +236,26 @@ def test_pure_modules_reach_no_clock_socket_file_or_chance() -> None:
     assert impurities(graph()) == set()
 
 
+def test_the_daemon_imports_of_the_helper_what_is_shared_and_no_more() -> None:
+    """Its launcher is for the command line; its device, link and hosts file are for nobody."""
+    assert trespasses(graph()) == set()
+
+
+def test_the_world_is_touched_where_it_says() -> None:
+    """A clock or a socket in one more module of the privileged process is a decision."""
+    modules = graph()
+
+    found = {
+        what: {
+            n.removeprefix("privhelper.")
+            for n, targets in modules.items()
+            if under(n, {"privhelper"}) and what in targets
+        }
+        for what in REACH
+    }
+    assert found == REACH
+
+
 def test_libraries_have_one_home() -> None:
     """Each could be replaced by editing one place."""
     assert strangers_at_home(graph()) == set()
@@ -172,10 +267,10 @@ def test_there_are_no_cycles() -> None:
 
 
 def test_only_the_command_line_imports_the_launcher() -> None:
-    """Starting processes is nobody else's business."""
+    """Starting processes is nobody else's business: one makes the plan, one carries it out."""
     modules = graph()
 
-    assert {name for name, targets in modules.items() if "privhelper.launch" in targets} == {"wesher.cli"}
+    assert {n for n, targets in modules.items() if "privhelper.launch" in targets} == {"wesher.cli", "wesher.plan"}
 
 
 def test_the_helper_imports_only_what_is_listed() -> None:
@@ -188,12 +283,13 @@ def test_the_helper_imports_only_what_is_listed() -> None:
 
 
 def test_the_running_helper_never_loads_the_launchers_means() -> None:
-    """What looks users up and starts programs is not even imported by the process that keeps CAP_NET_ADMIN."""
+    """What starts programs is not even imported by the process that keeps CAP_NET_ADMIN."""
     modules = graph()
 
     running = closure("privhelper.__main__", modules)
-    assert "privhelper.launch" not in running
-    assert {t for n in running for t in modules[n] if t in {"pwd", "shutil", "subprocess", "stat"}} == set()
+    assert running & LAUNCHERS == set()
+    assert set(modules) >= LAUNCHERS
+    assert {t for n in running for t in modules[n] if t in {"shutil", "subprocess"}} == set()
 
 
 def test_the_checks_themselves_can_fail() -> None:
@@ -202,6 +298,9 @@ def test_the_checks_themselves_can_fail() -> None:
     assert impurities({"wesher.swim.node": {"wesher.swim.helper"}, "wesher.swim.helper": {"time"}})
     assert cycles({"a": {"b"}, "b": {"a"}})
     assert strangers_at_home({"wesher.mesh.desired": {"cryptography.hazmat"}})
+    assert trespasses({"wesher.runtime.agent": {"privhelper.link"}})
+    assert trespasses({"wesher.commands": {"privhelper.launch.launch"}})
+    assert not trespasses({"wesher.runtime.agent": {"privhelper", "privhelper.protocol"}})
     assert set(imports("if TYPE_CHECKING:\n    import os\nelse:\n    import time\nfrom socket import socket")) == {
         "time",
         "socket",
@@ -215,3 +314,12 @@ def test_everything_imported_is_declared() -> None:
     found = {target.split(".")[0] for targets in graph().values() for target in targets}
 
     assert found - set(sys.stdlib_module_names) - {"wesher", "privhelper"} == declared
+
+
+def test_every_test_that_the_documents_name_exists() -> None:
+    """A table that points to a test is a claim about it."""
+    text = "".join(path.read_text() for path in sorted(ROOT.glob("*.md")))
+    named = set(re.findall(r"`(?:tests/)?([\w/]+\.py)::(test_\w+)`", text))
+    assert len(named) > 50
+    missing = {(path, name) for path, name in named if f"def {name}(" not in (ROOT / "tests" / path).read_text()}
+    assert missing == set()
