@@ -20,7 +20,7 @@ VENVS = ("/var/cache/wesher/dev", "/var/cache/wesher/run")  # made by dist/setup
 
 NODE = f"""
 mount -t tmpfs -o mode=0755 tmpfs /run
-cp -a /etc/. /run/
+cp -a /etc/. /run/ 2>/dev/null || cp -a /etc/. /run/ # once more: a lock file vanishes while a package is installed
 mount --move /run /etc
 for directory in {" ".join(PRIVATE)}; do mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
 chmod 1777 /tmp /dev/shm
