@@ -2,6 +2,7 @@
 helper goes, all goes."""
 
 import importlib.metadata
+import os
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 from tests.e2e.layouts import LAUNCHED, SPLIT
 from tests.e2e.mesh import (
     AGENT_UID,
+    HELPER_UID,
     INTERFACE,
     await_mesh,
     has_only_a_bare_link,
@@ -35,6 +37,7 @@ from tests.e2e.split import (
     start_wireguard,
 )
 from tests.lab import Daemon, Lab, Node, command_line, until
+from tests.lab.lab import wesher_command
 
 pytestmark = pytest.mark.root
 
@@ -419,3 +422,16 @@ def test_a_mesh_moves_from_one_layout_to_the_other_and_back(make_lab: Callable[[
                 daemon.kill()  # the administrator's wireguard-go
         running = layout.start(nodes[1])
         await_mesh(nodes)
+
+
+def test_a_file_where_the_helper_was_to_listen_is_left_alone(make_lab: Callable[[int], Lab]) -> None:
+    """Only a socket is replaced: a slip of the pen must cost nobody a file."""
+    (node,) = make_lab(1).nodes
+    start_wireguard(node)
+    before = node.hosts()
+    program = os.path.join(os.path.dirname(wesher_command()), "wesher-privhelper")
+    helper = node.start_program(program, "--listen", "/etc/hosts", f"--user={AGENT_UID}:{HELPER_UID}")
+    assert helper.wait(10) == 1
+    assert "--listen /etc/hosts is something else than a socket" in helper.stderr_text()
+    assert helper.stderr_text().count("\n") == 1
+    assert before == node.hosts()

@@ -64,7 +64,7 @@ class Retained:
             self._confirm_until = now + CONFIRM_WITHIN
 
     def forget(self, name: str) -> None:
-        """`name` is forgotten, or fought over: it goes at once, and does not stay for having failed."""
+        """`name` is forgotten: it goes at once, and does not stay for having failed."""
         self._failed.pop(name, None)
         self._adopted.pop(name, None)
         self._forgotten.add(name)

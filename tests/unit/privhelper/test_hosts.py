@@ -541,3 +541,12 @@ def test_a_full_disk_leaves_the_operators_file_as_it_was() -> None:
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             file.write([A, B])
         assert b"127.0.0.1 localhost" == path.read_bytes()
+
+
+def test_this_hosts_own_name_is_taken_whatever_the_node_is_called(tmp_path):
+    """Under another --node-name, and where no line of the operator's has it: a member could take its place."""
+    path = tmp_path / "hosts"
+    path.write_bytes(b"192.0.2.1 printer\n")
+    with path.open("r+b") as file:
+        hosts = HostsFile(file.fileno(), str(path), "wgoverlay", host_name="Web.Example.org")
+        assert hosts.taken_names() == {"printer", "web.example.org", "web"}
