@@ -21,12 +21,13 @@ from wesher.wire.stream import StreamReader
 MAX_STREAMS: Final = 128
 """Streams at once, accepted and dialled each (memberlist serves 127 push/pulls)."""
 
-MIN_STREAM: Final = 64 * 1024
+MIN_STREAM: Final = 256 * 1024
 ENTRY: Final = 1024
-"""Bytes of a stream we read: so many, and so many a member. An entry with the longest metadata and name takes 900."""
+"""Bytes of a stream we read: so many, and so many a member. An entry with the longest metadata and name takes 900, an
+honest one 250: whoever takes few peers can still join a cluster of a thousand."""
 
 MAX_BUFFERED: Final = 64 * 1024 * 1024
-"""Bytes buffered on accepted streams together."""
+"""Bytes buffered on accepted streams together, and as many on dialled ones: strangers must not keep us from joining."""
 
 
 class Purpose(Enum):
@@ -91,9 +92,13 @@ class Exchanges:
         return served[0] if len(served) >= MAX_STREAMS else None
 
     def overfull(self) -> int | None:
-        """The accepted stream that holds most, where all of them hold too much."""
-        held = {stream: self._by_stream[stream].reader.buffered for stream in self._served()}
-        return max(held, key=lambda stream: held[stream]) if sum(held.values()) > MAX_BUFFERED else None
+        """The stream that holds most, of all accepted or all dialled ones, where these hold too much."""
+        accepted = self._served()
+        for streams in (accepted, self._by_stream.keys() - set(accepted)):
+            held = {stream: self._by_stream[stream].reader.buffered for stream in streams}
+            if sum(held.values()) > MAX_BUFFERED:
+                return max(held, key=lambda stream: held[stream])
+        return None
 
     def pop(self, stream: int) -> Exchange:
         """End one."""

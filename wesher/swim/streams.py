@@ -141,7 +141,7 @@ class Streams:
         if largest is None:
             return []
         self._counters["too much buffered"] += 1
-        return self._finish(largest, "")
+        return self._finish(largest, "too much is buffered")
 
     def _serve(self, stream: int, message: StreamMessage) -> None:
         match message:

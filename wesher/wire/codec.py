@@ -294,7 +294,7 @@ def _decode_push_pull(body: bytes) -> PushPull:
         try:
             nodes.append(_decode_node_state(entry))
         except WireError as error:
-            rejected.append(error.with_traceback(None))  # a traceback would hold on to the whole exchange
+            rejected.append(error.as_value())
     return PushPull(header.flag(b"Join"), tuple(nodes), user_state, tuple(rejected))
 
 

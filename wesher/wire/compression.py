@@ -7,6 +7,7 @@ Algo 0 is LZW, the only one. What comes out is a message again, type byte first.
 
 from wesher.wire import lzw
 from wesher.wire.errors import Reason, WireError
+from wesher.wire.limits import COMPRESSED_SHARE
 from wesher.wire.messages import MessageType
 from wesher.wire.structs import read_struct, write_struct
 
@@ -20,12 +21,18 @@ def compress_message(message: bytes) -> bytes:
 
 
 def decompress_message(body: bytes, limit: int) -> bytes:
-    """The message inside; `body` is without its type byte. Raises WireError, also beyond `limit` bytes."""
+    """The message inside; `body` is without its type byte.
+
+    Raises WireError, also beyond `limit` bytes, and beyond a share of that before they are decompressed.
+    """
     fields = read_struct(_FIELDS, body)
     algorithm = fields.unsigned(b"Algo", 8)
     if algorithm != _LZW:
         raise WireError(Reason.COMPRESSION, f"unknown algorithm {algorithm}")
-    message = lzw.decompress(fields.octets(b"Buf"), limit)
+    codes = fields.octets(b"Buf")
+    if len(codes) > limit // COMPRESSED_SHARE:
+        raise WireError(Reason.TOO_LARGE, f"{len(codes)} compressed bytes, where {limit} may come out")
+    message = lzw.decompress(codes, limit)
     if not message:
         raise WireError(Reason.EMPTY, "nothing was compressed")
     return message

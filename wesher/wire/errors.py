@@ -40,6 +40,14 @@ class WireError(Exception):
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
 
+    def as_value(self) -> "WireError":
+        """Itself, to be kept: without the frames it was raised through, which hold on to all that they worked on.
+
+        Also without the error that it replaced, which `raise … from None` hides and keeps, frames and all.
+        """
+        self.__traceback__ = self.__context__ = None
+        return self
+
 
 class Unsendable(AssertionError):
     """We were about to send what old Go peers do not survive (protocol 8.2). A bug of ours; it also holds under -O."""

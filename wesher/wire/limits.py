@@ -2,6 +2,18 @@
 
 Two kinds: what other nodes hold us to (a datagram, a compound's count), and what we hold other nodes to, so that
 whoever has the cluster key can make us drop his message but never fill our memory.
+
+What follows for reading, one packet or stream at a time, with `bytes` received and expanded together:
+
+                        bytes            parts, entries  memory while it is read      work, in lines of Python
+    a datagram          64 Ki + 64 Ki    512             6 MiB                        8 a byte, 128 a part
+    a stream            limit + limit    8192            7 times the limit, 4 MiB     8 a byte, 128 an entry
+    held until whole    limit            -               the blob, and an eighth      a few a piece
+
+Memory: 4 MiB of a datagram's is msgpack, which makes room for the MAX_BYTE_ARRAY values of an array when it meets its
+header, 1024 levels deep; the rest is a copy of the bytes for each layer, and a reason for each part dropped. Work: the
+dearest bytes are LZW codes, of 9 bits at least; hence COMPRESSED_SHARE. The limit of a stream is its reader's: swim
+sets two MiB for 1000 peers, and bounds how many streams wait, and how many bytes in them (exchanges.py).
 """
 
 from typing import Final
@@ -74,6 +86,10 @@ MAX_DECOMPRESSED_PACKET: Final = 64 * 1024
 MAX_PACKET_PARTS: Final = 512
 """All messages and wrappers in one datagram together: two full compounds. 1400 bytes hold at most 120."""
 
+COMPRESSED_SHARE: Final = 2
+"""A compress layer's code stream may be this part of what may come out, or shorter: codes cost more than other bytes.
+A full exchange of 2000 members takes a quarter of it; Go's datagrams are far shorter."""
+
 # --- what we accept in a stream
 
 MAX_STREAM_BLOB: Final = 20 * 1024 * 1024
@@ -82,8 +98,8 @@ MAX_STREAM_BLOB: Final = 20 * 1024 * 1024
 MAX_DECOMPRESSED_STREAM: Final = 20 * 1024 * 1024
 """What a stream's compress layer may expand to; memberlist sets none or 40 MiB."""
 
-MAX_PUSH_PULL_NODES: Final = 16384
-"""Entries of one push/pull: many times any full mesh; memberlist sets none or 2**20."""
+MAX_PUSH_PULL_NODES: Final = 8192
+"""Entries of one push/pull: the 8000 members that swim keeps at most, and some; memberlist sets none or 2**20."""
 
 MAX_USER_STATE: Final = 1024 * 1024
 """The opaque state after a push/pull's nodes. wesher sends none; it is consumed and ignored."""

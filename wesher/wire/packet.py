@@ -132,7 +132,7 @@ class _Unwrapping:
         self.layers.append(layer)
 
     def _drop(self, error: WireError) -> None:
-        self.damage.append(error.with_traceback(None))  # a traceback would hold on to the datagram
+        self.damage.append(error.as_value())
 
 
 def _check_sealed(data: bytes) -> None:

@@ -53,10 +53,11 @@ class StreamReader:
     """
 
     def __init__(self, keyring: Keyring, *, limit: int = MAX_STREAM_BLOB) -> None:
-        """`limit`: the largest blob to accept, in bytes."""
+        """`limit`: the largest blob to accept, in bytes, and the most that one may expand to."""
         self.layers: tuple[str, ...] = ()
         self._keyring = keyring
         self._limit = limit
+        self._expanded = min(limit, MAX_DECOMPRESSED_STREAM)
         self._buffer = bytearray()
         self._done = False
         self._error: WireError | None = None
@@ -73,7 +74,7 @@ class StreamReader:
         try:
             return self._feed(data)
         except WireError as error:
-            self._error = error.with_traceback(None)
+            self._error = error.as_value()
             self._buffer.clear()
             raise
 
@@ -110,7 +111,7 @@ class StreamReader:
         plain = self._keyring.open(blob, header)
         self.layers = ("encrypt",)
         if plain[:1] == bytes([MessageType.COMPRESS]):
-            plain = decompress_message(plain[1:], MAX_DECOMPRESSED_STREAM)
+            plain = decompress_message(plain[1:], self._expanded)
             self.layers = ("encrypt", "compress")
         return decode_stream_message(plain)
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from security.fuzz.targets import lzw as lzw_target
+from tests.unit.wire.bombs import codes
 from wesher.wire.errors import WireError
 from wesher.wire.lzw import compress, decompress
 
@@ -43,6 +45,13 @@ def test_any_bytes_decompress_within_the_limit_or_not_at_all(data, limit):
     """No other error than WireError."""
     with contextlib.suppress(WireError):
         assert len(decompress(data, limit)) <= limit
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([65, 66, CLEAR]) | st.integers(0, 300), max_size=1200), st.integers(0, 3000))
+def test_a_slow_decoder_written_from_the_description_agrees(numbers, limit):
+    """Also on streams that nobody would encode: clears anywhere, codes that are not known yet, widths that grow."""
+    lzw_target.check(limit.to_bytes(2, "big") + codes(numbers, 1 << 16))
 
 
 def test_a_stream_may_lack_the_leading_clear():

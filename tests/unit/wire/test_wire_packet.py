@@ -66,6 +66,28 @@ def test_what_is_sealed_is_opened_in_order(sent, crc, nonce):
     assert open_packet(datagram, KEYRING) == Opened(layers, tuple(sent), ())
 
 
+@st.composite
+def layered(draw: st.DrawFn, depth: int = 3) -> tuple[bytes, list[object]]:
+    """A message, or compress and compound layers around some, at most three deep; and the messages in order."""
+    kind = draw(st.sampled_from(["message", "compress", "compound"])) if depth else "message"
+    if kind == "message":
+        message = draw(messages)
+        return encode(message), [message]
+    inside = draw(st.lists(layered(depth - 1), min_size=1, max_size=1 if kind == "compress" else 4))
+    parts = [part for part, _ in inside]
+    plain = compress_message(parts[0]) if kind == "compress" else compound(*parts)
+    return plain, [message for _, found in inside for message in found]
+
+
+@settings(deadline=None)
+@given(layered(), st.booleans())
+def test_what_any_layers_hold_is_opened_in_order(wrapped, crc):
+    """As other senders may nest them, the CRC around all of it."""
+    plain, sent = wrapped
+    checked = b"\x0c" + zlib.crc32(plain).to_bytes(4, "big") + plain if crc else plain
+    assert (list(opened(checked).messages), opened(checked).damage) == (sent, ())
+
+
 @given(st.binary(max_size=300))
 def test_any_datagram_opens_or_raises_wire_error(data):
     """In truth none opens that was not sealed."""

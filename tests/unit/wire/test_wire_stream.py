@@ -22,6 +22,7 @@ EXCHANGE = PushPull(True, NODES)
 
 messages = st.one_of(
     st.builds(Ping, st.integers(0, 99), st.text(max_size=9)),
+    st.builds(UserMessage, st.binary(max_size=3000)),
     st.builds(Ack, st.integers(0, 99), st.binary(max_size=3000)),
     st.builds(ErrorReply, st.text(max_size=99)),
     st.integers(0, 20).map(lambda count: PushPull(False, NODES[:count])),
@@ -45,7 +46,8 @@ def refused(data: bytes, **options: int) -> str:
 @given(messages, st.sampled_from([True, False, None]), st.lists(st.integers(0, 400)), st.binary(max_size=9))
 def test_a_stream_fed_in_any_pieces_gives_the_message_once(message, compress, sizes, trailing):
     """Whole, byte by byte, with empty pieces and trailing bytes."""
-    data = seal_stream(encode(message), KEYRING, NONCE, compress=compress) + trailing
+    encoded = encode_stream_user(message) if isinstance(message, UserMessage) else encode(message)
+    data = seal_stream(encoded, KEYRING, NONCE, compress=compress) + trailing
     reader = StreamReader(KEYRING)
     given_out = []
     for size in [*sizes, len(data)]:
