@@ -1,6 +1,8 @@
-"""Finding the cluster: resolve the contacts, exchange with each, and try again until somebody has answered.
+"""Finding the cluster: resolve the contacts, exchange with each, and try again until one of them has answered.
 
 Names are resolved anew at every try, all their addresses. It never gives up: a node whose peers are not up yet waits.
+Nor is it enough that somebody else joins us meanwhile, or whoever starts beside a slow contact would found a cluster
+of its own; but then trying goes on in silence.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Joining:
     @property
     def unanswered(self) -> list[str]:
         """The contacts, as long as the cluster has not been found."""
-        return [] if self._has_joined else [contact.host for contact in self._contacts]
+        return [] if self._has_joined or self._company() else [contact.host for contact in self._contacts]
 
     def exchanged(self, event: Exchanged) -> None:
         """A push/pull that the node began is over."""
@@ -52,20 +54,31 @@ class Joining:
             self._answers.put_nowait(event)
 
     async def run(self) -> None:
-        """Return when at least one contact has answered and another member is known."""
+        """Return when at least one contact has answered, or is a member, and another member is known."""
         while True:
             endpoints, failures = await self._resolve()
             if not endpoints and not failures:
                 break  # nobody but ourselves to join
-            failures += await self._try(endpoints)
-            if any(member.name != self._node.identity.name and member.is_live for member in self._node.members()):
+            refusals = await self._try(endpoints)
+            company = self._company()
+            if company and (len(refusals) < len(endpoints) or not company.isdisjoint(endpoints)):
                 break
             wait = self._backoff.next()
-            log.error("could not join cluster, retrying in %.1fs: %s", wait, "; ".join(failures) or "nobody there")
+            if company:
+                log.info("no contact has answered yet, retrying in %.1fs", wait)
+            else:
+                why = "; ".join((*failures, *refusals)) or "nobody there"
+                log.error("could not join cluster, retrying in %.1fs: %s", wait, why)
             await asyncio.sleep(wait)
         self._has_joined = True
 
+    def _company(self) -> set[Endpoint]:
+        """Where the others live."""
+        own = self._node.identity.name
+        return {member.endpoint for member in self._node.members() if member.name != own and member.is_live}
+
     async def _try(self, endpoints: Sequence[Endpoint]) -> list[str]:
+        """Why each of those refused who did."""
         self._node.join(endpoints, monotonic())
         self._gossip.settle()
         answers = [await self._answers.get() for _ in endpoints]
