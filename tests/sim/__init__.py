@@ -1,0 +1,1 @@
+"""Whole clusters in virtual time: the simulator, what it checks, and the scenarios."""
