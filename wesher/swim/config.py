@@ -62,18 +62,18 @@ class SwimConfig:
         """Ours: a dead node is known to all of 100 within 10 s, with round trips of 300 ms of which a tenth fails.
 
         A death takes the wait for the first probe, that probe, the shortest suspicion, and the spreading of the news:
-        with n members about 4.6 probe intervals at worst (one run in a hundred), a probe's time, and
-        mult * log10(n) intervals. memberlist's LAN numbers need 12 s for that, and at 300 ms every lost packet there
-        is a suspicion, since a probe's time is over before relays can answer. So: shorter intervals and longer
-        probes, which therefore overlap.
+        half a second or so, a probe's time, mult * log10(n) intervals, and half a second. memberlist's LAN numbers
+        need a second more, and at 300 ms every lost packet there is a suspicion, since a probe's time is over before
+        relays can answer. So: shorter intervals and longer probes, which therefore overlap. What that saves is spent
+        on the suspicion, for members that live and are slow. `tests/sim/timing.py` has what the numbers come to.
         """
         return cls(
-            probe_interval=0.5,  # the wait for the first probe is the longest part of a slow detection
-            probe_overlap=3,  # 1.5 s: until 0.5 unanswered, until 1.1 acked by relays, until 1.3 nacked
+            probe_interval=0.7,  # the wait for the first probe is what differs from death to death
+            probe_overlap=2,  # 1.4 s: until 0.5 unanswered, until 1.1 acked by relays, until 1.3 nacked
             probe_timeout=0.5,  # a round trip of 300 ms, and two thirds more for jitter
             indirect_checks=3,  # one in 160 probes that were unanswered stays so, without the stream ping
-            suspicion_mult=4,  # 2 s to 10 members, 4 s to 100: a refutation takes 0.5 s, at worst 1.5
-            suspicion_max_timeout_mult=6,  # a lone accuser waits that many times longer: two others have to agree
+            suspicion_mult=5,  # 3.5 s to 10 members, 7 s to 100: who reads 2.5 s late still refutes in time
+            suspicion_max_timeout_mult=4,  # a lone accuser waits that many times longer: three others have to agree
             push_pull_interval=15.0,  # whom gossip misses hears within 30 s; 45 s apart at 100 members
             gossip_interval=0.2,
             gossip_nodes=4,  # 100 members in four rounds
