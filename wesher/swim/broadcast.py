@@ -41,8 +41,11 @@ class BroadcastQueue:
         """Forget news about a member that is forgotten itself: with nobody to tell, it would stay for ever."""
         self._items.pop(about, None)
 
-    def take(self, budget: int, limit: int) -> list[bytes]:
-        """Messages for one packet to one peer, in `budget` bytes with 2 per part; each is told `limit` times."""
+    def take(self, budget: int, limit: int, *, counts: bool = True) -> list[bytes]:
+        """Messages for one packet to one peer, in `budget` bytes with 2 per part; each is told `limit` times.
+
+        What does not count is told besides.
+        """
         taken = []
         for item in sorted(self._items.values(), key=lambda item: (item.transmits, -len(item.data), -item.number)):
             cost = len(item.data) + COMPOUND_PART
@@ -50,7 +53,7 @@ class BroadcastQueue:
                 continue
             budget -= cost
             taken.append(item.data)
-            item.transmits += 1
+            item.transmits += counts
             if item.transmits >= limit:
                 del self._items[item.about]
         return taken

@@ -14,11 +14,15 @@ from wesher.wire.messages import Alive, NodeState, PushNodeState
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is: `addr` is announced byte for byte (4 or 16 bytes), for its whole life."""
+    """Who this node is: `addr` is announced byte for byte (4 or 16 bytes), for its whole life.
+
+    `vsn` says which protocol it speaks. An application's own version is in it, and keeps other applications out.
+    """
 
     name: str
     addr: bytes
     port: int
+    vsn: bytes = VSN
 
     def source(self) -> tuple[bytes, int, str]:
         """The source fields of a ping: where the ack goes, for those who answer there."""

@@ -50,6 +50,8 @@ class Membership:
         self._suspicions: dict[str, Suspicion] = {}
         self._succession = Succession(config.probe_interval)
         self._calendar = 0.0
+        self._told: set[str] = set()
+        self._told_at = 0.0
 
     @property
     def deadline(self) -> float:
@@ -69,7 +71,7 @@ class Membership:
     def enter(self, meta: bytes, incarnation: int, now: float) -> None:
         """Announce ourselves for the first time."""
         me = self._identity
-        self._members.put(Member(me.name, me.addr, me.port, meta, incarnation, NodeState.ALIVE, now))
+        self._members.put(Member(me.name, me.addr, me.port, meta, incarnation, NodeState.ALIVE, now, me.vsn))
         self._announce(meta, incarnation)
 
     def update_meta(self, meta: bytes) -> None:
@@ -111,7 +113,7 @@ class Membership:
             case Silent(probe):
                 self._succeed(probe, now)
             case Answered(Probe(why=Why.VACANCY) as probe):
-                self._succession.answered(probe.name, now)
+                self._find_inhabited(probe, now)
             case Answered() | StreamPing():
                 pass
 
@@ -125,7 +127,7 @@ class Membership:
             self._look_after(name, now)
 
     def _take_alive(self, news: Alive, now: float, *, vacant: bool = False) -> None:
-        if not speaks_our_protocol(news.vsn):
+        if not speaks_our_protocol(news.vsn, self._identity.vsn):
             self._counters["protocol version"] += 1
             return
         held = self._members.get(news.node)
@@ -143,9 +145,11 @@ class Membership:
                 self._refute(news.incarnation)
             case Ruling.TELL:
                 assert held is not None  # noqa: S101 - the table
-                self._tell(held)
+                self._tell(held, now)
             case Ruling.IF_VACANT:
-                self._succession.claim(news, now)
+                assert held is not None  # noqa: S101 - the table
+                at_home = from_wire(news.addr, news.port) == held.endpoint
+                self._succession.claim(news, now, at_home=at_home)
             case Ruling.ACCEPT if held is None and len(self._members) >= self._config.max_members:
                 self._counters["too many members"] += 1
             case Ruling.ACCEPT:
@@ -162,7 +166,7 @@ class Membership:
         self._outbox.spread(news.node, news)
         if held is None or not held.is_live:
             self._events.append(Joined(member))
-        elif (held.meta, held.addr, held.port, held.state) != (member.meta, member.addr, member.port, member.state):
+        elif (held.meta, held.state) != (member.meta, member.state):  # a live member's address never changes
             self._events.append(Updated(member))
 
     def _take_suspect(self, news: Suspect, now: float) -> None:
@@ -235,8 +239,17 @@ class Membership:
 
     # --- about who is gone
 
-    def _tell(self, held: Member) -> None:
-        """Let a member know, at its own address, what we hold against it; that is shorter than what prompted it."""
+    def _tell(self, held: Member, now: float) -> None:
+        """Let a member know, at its own address, what we hold against it; that is shorter than what prompted it.
+
+        Once in a moment: one packet or exchange that prompts it a thousand times is not to make a thousand packets.
+        """
+        if now != self._told_at:
+            self._told.clear()
+            self._told_at = now
+        if held.name in self._told:
+            return
+        self._told.add(held.name)
         accuser = held.name if held.state is NodeState.LEFT else self._identity.name
         self._outbox.send_only(held.endpoint, Dead(held.incarnation, held.name, accuser))
 
@@ -246,15 +259,22 @@ class Membership:
         if held is not None:
             self._probing.check_vacancy(held, now)
         else:
-            self._install(name, now)
+            self._install(self._succession.silent(name), now)
 
     def _succeed(self, probe: Probe, now: float) -> None:
         """Nobody answers at the address of a member that has left, unless it is another leave by now."""
-        held = self._members.get(probe.name)
-        if held is None or held.incarnation == probe.incarnation:
-            self._install(probe.name, now)
+        if self._is_about_this_leave(probe):
+            self._install(self._succession.silent(probe.name), now)
 
-    def _install(self, name: str, now: float) -> None:
-        news = self._succession.silent(name)
+    def _find_inhabited(self, probe: Probe, now: float) -> None:
+        """Somebody answers there, and has been told of the leave."""
+        told = self._is_about_this_leave(probe)
+        self._install(self._succession.answered(probe.name, now, told=told), now)
+
+    def _is_about_this_leave(self, probe: Probe) -> bool:
+        held = self._members.get(probe.name)
+        return held is None or held.incarnation == probe.incarnation
+
+    def _install(self, news: Alive | None, now: float) -> None:
         if news is not None:
             self._take_alive(news, now, vacant=True)

@@ -30,7 +30,7 @@ from wesher.swim.membership import Membership
 from wesher.swim.outbox import Outbox
 from wesher.swim.probe import ProbeStep, StreamPing
 from wesher.swim.probing import Probing
-from wesher.swim.push_pull import news
+from wesher.swim.push_pull import news, speaks_our_protocol
 from wesher.swim.streams import StreamResult, Streams
 from wesher.wire.errors import WireError
 from wesher.wire.keyring import Keyring
@@ -226,19 +226,24 @@ class Node:
 
     def _merge(self, exchange: PushPull, now: float) -> None:
         self.counters.update(error.code for error in exchange.rejected)
-        for message in news(exchange, self.identity.name, self.identity.port):
+        foreign = (entry for entry in exchange.nodes if not speaks_our_protocol(entry.vsn, self.identity.vsn))
+        self.counters.update("protocol version" for _ in foreign)
+        for message in news(exchange, self.identity):
             self._membership.hear(message, now)
 
     # --- what is due
 
     def _gossip(self, now: float) -> None:
-        """Tell some; the dead for a while too, who may only have been thought so, and never who has left."""
+        """Tell some; the dead for a while too, who may only have been thought dead.
+
+        memberlist never tells who has left. But leaves are easily forged: where everybody believes them of everybody,
+        nobody is left to hear a refutation. So one who left lately hears it too; news counts as told by the others.
+        """
         recently = now - self.config.gossip_to_the_dead
-        listeners = (
-            member
-            for member in self._others()
-            if member.is_live or (member.state is NodeState.DEAD and member.since >= recently)
-        )
+        left = (m for m in self._others() if m.state is NodeState.LEFT and m.since >= recently)
+        for member in self._members.sample(1, left):
+            self._outbox.gossip(member.endpoint, counts=False)
+        listeners = (m for m in self._others() if m.is_live or (m.state is NodeState.DEAD and m.since >= recently))
         for member in self._members.sample(self.config.gossip_nodes, listeners):
             if not self._outbox.gossip(member.endpoint):
                 return

@@ -46,9 +46,9 @@ class Outbox:
         """Have news about a member gossiped."""
         self.broadcasts.queue(about, encode(news))
 
-    def gossip(self, to: Endpoint) -> bool:
-        """Send a packet of news; False where there is none."""
-        parts = self.broadcasts.take(_ROOM, self._limit())
+    def gossip(self, to: Endpoint, *, counts: bool = True) -> bool:
+        """Send a packet of news, which thereby counts as told once more; False where there is none."""
+        parts = self.broadcasts.take(_ROOM, self._limit(), counts=counts)
         if parts:
             self._send_packet(to, parts)
         return bool(parts)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from wesher.swim.member import Member
-from wesher.wire.limits import VSN
+from wesher.swim.member import Identity, Member
 from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState, PushPull, Suspect
 
 
@@ -17,29 +16,33 @@ def everything(members: Iterable[Member], *, join: bool) -> PushPull:
     return PushPull(join, tuple(member.as_entry() for member in members))
 
 
-def news(exchange: PushPull, own_name: str, own_port: int) -> Iterator[Alive | Suspect | Dead]:
+def news(exchange: PushPull, me: Identity) -> Iterator[Alive | Suspect | Dead]:
     """What an exchange tells, as the messages that would tell it by gossip.
 
     A remote verdict of death is only a suspicion here, which the member can refute; a leave was its own word. An
     entry of another protocol costs itself, where memberlist drops the whole exchange for it.
     """
     for entry in exchange.nodes:
-        if not speaks_our_protocol(entry.vsn):
+        if not speaks_our_protocol(entry.vsn, me.vsn):
             continue
         match entry.state:
             case NodeState.ALIVE:
-                yield _alive(entry, own_port)
+                yield _alive(entry, me.port)
             case NodeState.SUSPECT | NodeState.DEAD:
-                yield Suspect(entry.incarnation, entry.name, own_name)
+                yield Suspect(entry.incarnation, entry.name, me.name)
             case NodeState.LEFT:
                 yield Dead(entry.incarnation, entry.name, entry.name)
 
 
-def speaks_our_protocol(vsn: bytes) -> bool:
-    """Whether our current versions lie within what `vsn` (PMin PMax PCur DMin DMax DCur) offers, and vice versa."""
-    p_min, p_max, p_cur, d_min, d_max, d_cur = vsn
-    ours_fit = p_min <= VSN[2] <= p_max and d_min <= VSN[5] <= d_max
-    return ours_fit and VSN[0] <= p_cur <= VSN[1] and VSN[3] <= d_cur <= VSN[4]
+def speaks_our_protocol(vsn: bytes, ours: bytes) -> bool:
+    """Whether the current versions of each lie within what the other's Vsn (PMin PMax PCur DMin DMax DCur) offers."""
+    return _offers(vsn, ours) and _offers(ours, vsn)
+
+
+def _offers(vsn: bytes, other: bytes) -> bool:
+    p_min, p_max, _, d_min, d_max, _ = vsn
+    _, _, p_cur, _, _, d_cur = other
+    return p_min <= p_cur <= p_max and d_min <= d_cur <= d_max
 
 
 def _alive(entry: PushNodeState, own_port: int) -> Alive:

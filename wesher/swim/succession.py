@@ -4,6 +4,10 @@ Who has left may come back elsewhere, under whatever incarnation. But a leave is
 forge it, and would then be given a live member's name, and its traffic. So a name goes to its claimant only after a
 whole probe of the old address has failed. A member that is on its way out still answers pings, and whoever moved that
 quickly announces itself only once: its claim is kept, and the old address probed again, until a leave must be over.
+
+Who comes back at its own endpoint and announces the other form of it, IPv4 in 4 bytes or in 16, is at another address
+to everybody, and yet answers for the old one. The probe tells who it is: with it comes the leave, which the old member
+would refute. Where it is not refuted before a second answer, nobody is left who announces the old form.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from wesher.wire.messages import Alive
 PATIENCE: Final = 15.0
 """Seconds a claim is kept: a Go node that leaves goes on answering for ten."""
 
+ANSWERS: Final = 2
+"""Between the first, with which the leave arrives, and this one there is time to refute it."""
+
 MAX_CLAIMS: Final = 64
 """Claims at once, each a probe under way; honest members move one by one, and announce themselves again."""
 
@@ -26,6 +33,8 @@ class _Claim:
     news: Alive
     until: float
     probe_at: float
+    at_home: bool
+    answers: int = 0
 
 
 class Succession:
@@ -40,10 +49,10 @@ class Succession:
         """When somebody is to be probed."""
         return min((claim.probe_at for claim in self._claims.values()), default=inf)
 
-    def claim(self, news: Alive, now: float) -> None:
-        """Somebody announces himself under a name that was left."""
+    def claim(self, news: Alive, now: float, *, at_home: bool = False) -> None:
+        """Somebody announces himself under a name that was left; at_home: at its endpoint, in the other form."""
         if news.node not in self._claims and len(self._claims) < MAX_CLAIMS:
-            self._claims[news.node] = _Claim(news, now + PATIENCE, now)
+            self._claims[news.node] = _Claim(news, now + PATIENCE, now, at_home)
 
     def due(self, now: float) -> list[str]:
         """The names whose old address is to be probed now; what comes of it is to be told."""
@@ -52,13 +61,21 @@ class Succession:
             self._claims[name].probe_at = inf
         return names
 
-    def answered(self, name: str, now: float) -> None:
-        """Somebody of that name still lives at the old address."""
+    def answered(self, name: str, now: float, *, told: bool = True) -> Alive | None:
+        """Somebody of that name lives at the old address, and was told of this leave, or of an earlier one only.
+
+        Returns the announcement that now counts, if that one is the claimant.
+        """
         claim = self._claims.get(name)
-        if claim is not None:
-            claim.probe_at = now + self._retry_after
-            if claim.probe_at >= claim.until:
-                del self._claims[name]
+        if claim is None:
+            return None
+        claim.answers += told
+        if claim.at_home and claim.answers == ANSWERS:
+            return self.silent(name)
+        claim.probe_at = now + self._retry_after
+        if claim.probe_at >= claim.until:
+            del self._claims[name]
+        return None
 
     def silent(self, name: str) -> Alive | None:
         """Nobody does: the announcement that now counts."""

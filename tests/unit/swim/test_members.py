@@ -75,6 +75,17 @@ def test_a_ring_without_the_living_comes_round_in_one_call():
     assert members.next_probe("self") == (None, True)
 
 
+def test_after_a_tick_in_vain_the_new_round_has_only_begun():
+    """One member of it is checked, and no more: whoever comes back meanwhile mostly still has its turn."""
+    wrapped = set()
+    for seed in range(20):
+        members = table(seed, member("b", NodeState.DEAD))
+        assert members.next_probe("self") == (None, True)
+        members.put(member("b"))
+        wrapped.add(members.next_probe("self")[1])
+    assert wrapped == {False, True}
+
+
 def test_a_new_member_enters_anywhere():
     """At a random place, so that nodes do not probe a newcomer in step."""
     firsts = Counter()

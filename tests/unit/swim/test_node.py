@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
@@ -101,6 +102,14 @@ def test_source_fields_are_followed_only_to_the_sender_or_to_a_member(claimed, n
     ping = Ping(7, "a", claimed.ip.packed, claimed.port, name)
     node.receive_datagram(sealed(ping), STRANGER, START)
     assert answers(node, Ack) == [(to, Ack(7))]
+
+
+@pytest.mark.parametrize(("addr", "port"), [(STRANGER.ip.packed, 0), (b"", 7000), (b"", 0)])
+def test_half_a_source_is_none(addr, port):
+    """An address without a port, and a port without an address: the ack goes back to where the ping came from."""
+    node = knowing("b")
+    node.receive_datagram(sealed(Ping(7, "a", addr, port, "b")), STRANGER, START)
+    assert answers(node, Ack) == [(STRANGER, Ack(7))]
 
 
 def test_source_fields_in_mapped_form_are_followed():
@@ -284,6 +293,48 @@ def test_an_ack_ends_a_probe_and_gives_its_round_trip():
     assert answers(node, IndirectPing) == []
 
 
+def test_an_ack_that_comes_when_relays_are_asked_is_nobodys_round_trip():
+    """It may have come through one of them; it ends the probe all the same."""
+    node = knowing("b", "c")
+    now, to, ping = probing(node)
+    node.handle_timer(now + LAN.probe_timeout)
+    node.receive_datagram(sealed(Ack(ping.seq_no)), to, now + 0.75)
+    assert node.round_trips == {}
+    node.handle_timer(now + LAN.probe_interval)
+    assert held(node, ping.node).state is NodeState.ALIVE
+
+
+def test_the_round_trip_of_who_is_forgotten_is_forgotten():
+    """Names come and go; nothing of them may stay for ever."""
+    node = knowing("b")
+    now, to, ping = probing(node)
+    node.receive_datagram(sealed(Ack(ping.seq_no), Dead(1, "b", "b")), to, now + 0.25)
+    assert set(node.round_trips) == {"b"}
+    while held(node, "b") is not None:
+        node.handle_timer(node.get_timer())
+    assert node.round_trips == {}
+
+
+@pytest.mark.parametrize("state", NodeState)
+def test_only_who_is_alive_is_asked_to_relay(state):
+    """Not who is suspected, nor who is gone."""
+    node = knowing("b", "c")
+    news = {
+        NodeState.ALIVE: alive("c", 3),
+        NodeState.SUSPECT: Suspect(1, "c", "x"),
+        NodeState.DEAD: Dead(1, "c", "x"),
+        NodeState.LEFT: Dead(1, "c", "c"),
+    }
+    now, _, ping = probing(node)
+    while ping.node != "b":
+        node.receive_datagram(sealed(Ack(ping.seq_no)), STRANGER, now)
+        now, _, ping = probing(node, now)
+    node.receive_datagram(sealed(news[state]), STRANGER, now)
+    node.handle_timer(now + LAN.probe_timeout)
+    asked = [to for to, _ in answers(node, IndirectPing)]
+    assert asked == ([endpoint(3)] if state is NodeState.ALIVE else [])
+
+
 def test_an_ack_of_another_number_ends_nothing():
     """Relays and a stream ping follow, all under the probe's number; then the suspicion."""
     node = knowing("b", "c", "d", "e")
@@ -335,6 +386,29 @@ def test_silent_relays_hint_that_we_are_deaf(nacks, score):
     assert node.health_score == score
 
 
+def test_more_nacks_than_relays_earn_nothing():
+    """Or an insider could make a deaf node trust its ears."""
+    node = knowing("b", "c")
+    node.receive_datagram(sealed(Suspect(1, "a", "x"), Suspect(2, "a", "x")), STRANGER, START)
+    assert node.health_score == 2
+    now, _, ping = probing(node)
+    node.handle_timer(now + LAN.probe_timeout)
+    for _ in range(5):
+        node.receive_datagram(sealed(Nack(ping.seq_no)), endpoint(3), now + 0.9)
+    node.handle_timer(now + 3 * LAN.probe_interval)
+    assert (held(node, ping.node).state, node.health_score) == (NodeState.SUSPECT, 2)
+
+
+def test_a_success_earns_one_point():
+    """However many there are to earn."""
+    node = knowing("b")
+    node.receive_datagram(sealed(*(Suspect(number, "a", "x") for number in (1, 2, 3))), STRANGER, START)
+    assert node.health_score == 3
+    now, to, ping = probing(node)
+    node.receive_datagram(sealed(Ack(ping.seq_no)), to, now + 0.1)
+    assert node.health_score == 2
+
+
 def test_without_relays_a_failed_probe_costs_one_point_and_a_success_earns_it_back():
     """With only one other member there is nobody to ask."""
     node = knowing("b")
@@ -362,6 +436,24 @@ def test_a_relay_of_an_old_protocol_is_not_asked_for_nacks_and_an_old_target_not
     assert not any(isinstance(action, Connect) for action in actions)
     node.handle_timer(now + LAN.probe_interval)
     assert node.health_score == 1
+
+
+@pytest.mark.parametrize(
+    ("newest", "nacks", "stream_pings"), [(2, False, False), (3, False, True), (4, True, True), (5, True, True)]
+)
+def test_nacks_came_with_protocol_4_and_stream_pings_with_3(newest, nacks, stream_pings):
+    """Each is asked for from whose newest protocol has it."""
+    node = knowing()
+    vsn = bytes([1, newest, 2, 0, 0, 0])
+    for number, name in enumerate(("b", "c"), 2):
+        node.receive_datagram(sealed(alive(name, number, vsn=vsn)), STRANGER, START)
+    hush(node)
+    now, _, _ = probing(node)
+    node.handle_timer(now + LAN.probe_timeout)
+    actions = node.actions()
+    requests = [m for a in actions if isinstance(a, SendDatagram) for m in open_packet(a.data, RING).messages]
+    assert [message.nack for message in requests if isinstance(message, IndirectPing)] == [nacks]
+    assert any(isinstance(action, Connect) for action in actions) is stream_pings
 
 
 def test_a_probe_that_is_judged_late_asks_no_one_in_vain():
@@ -469,7 +561,20 @@ def test_ping_numbers_begin_anywhere():
     """Counted from 1, a recording of any node's first acks would keep the dead alive after each restart of ours."""
     numbers = {probing(make_seeded(seed))[2].seq_no for seed in range(20)}
     assert len(numbers) == 20
-    assert max(numbers) > 1 << 28
+    assert max(numbers) > 1 << 31
+
+
+def test_ping_numbers_count_up_and_begin_again_after_the_last_of_32_bits():
+    """Each is another than those under way."""
+    node = knowing("b", "c")
+    node._probing._seq_no = (1 << 32) - 2
+    numbers = []
+    for number in range(3):
+        node.receive_datagram(sealed(indirect(seq_no=number)), endpoint(3), START)
+        numbers += [message.seq_no for _, message in answers(node, Ping)]
+    assert numbers == [(1 << 32) - 1, 0, 1]
+    node.receive_datagram(sealed(Ack(0)), endpoint(2), START)
+    assert answers(node, Ack) == [(endpoint(3), Ack(1))]
 
 
 def make_seeded(seed: int) -> Node:
@@ -508,6 +613,15 @@ def test_a_stranger_joins_by_being_announced():
     assert held(node, "b") == Member("b", endpoint(2).ip.packed, PORT, b"meta", 5, NodeState.ALIVE, START + 1)
     node.handle_timer(START + 2)
     assert set(answers(node, Alive)) == {(endpoint(2), news)}
+
+
+def test_a_port_that_is_announced_is_the_members_own():
+    """Whatever ours is."""
+    node = knowing()
+    news = replace(alive("b", 2), port=7000)
+    node.receive_datagram(sealed(news), STRANGER, START)
+    assert held(node, "b").endpoint == endpoint(2, 7000)
+    assert waiting(node) == [encode(news)]
 
 
 def test_an_alive_from_another_address_is_a_conflict_and_changes_nothing():
@@ -589,12 +703,25 @@ def test_a_recorded_announcement_of_an_earlier_life_revives_nobody():
     node.receive_datagram(sealed(*lives, Dead(4, "b", "c")), STRANGER, START)
     hush(node)
     before = held(node, "b")
-    for _ in range(3):
-        for life in lives:
-            node.receive_datagram(sealed(life), STRANGER, START)
+    for moment, life in enumerate(lives * 3):
+        node.receive_datagram(sealed(life), STRANGER, START + moment)
     assert held(node, "b") == before
     assert [to for to, _ in packets(node)] == [endpoint(2)] * 6
     assert node.events() == []
+
+
+def test_who_restarted_below_what_we_remember_is_told_once_in_a_moment():
+    """However often one packet says it: a thousand echoes are not to make a thousand packets. Later it is again."""
+    node = knowing("b", "c")
+    node.receive_datagram(sealed(Dead(1, "b", "x"), Dead(1, "c", "x")), STRANGER, START)
+    hush(node)
+    restarted = [alive("b", 2, 1, b"new key"), alive("c", 3, 1, b"new key")]
+    node.receive_datagram(sealed(*restarted, *restarted), STRANGER, START + 1)
+    assert [to for to, _ in packets(node)] == [endpoint(2), endpoint(3)]
+    node.receive_datagram(sealed(*restarted), STRANGER, START + 1)
+    assert list(packets(node)) == []
+    node.receive_datagram(sealed(*restarted), STRANGER, START + 2)
+    assert [to for to, _ in packets(node)] == [endpoint(2), endpoint(3)]
 
 
 def test_new_metadata_is_an_update_and_a_new_incarnation_alone_is_none():
@@ -604,6 +731,16 @@ def test_new_metadata_is_an_update_and_a_new_incarnation_alone_is_none():
     assert node.events() == []
     node.receive_datagram(sealed(alive("b", 2, 3, b"new")), STRANGER, START)
     assert node.events() == [Updated(held(node, "b"))]
+
+
+def test_a_life_lasts_through_new_incarnations_and_a_new_one_begins_after_a_death():
+    """Since when it is alive is for operators to see."""
+    node = knowing("b")
+    node.receive_datagram(sealed(alive("b", 2, 2, b"new")), STRANGER, START + 5)
+    assert held(node, "b").since == START
+    node.receive_datagram(sealed(Dead(2, "b", "c")), STRANGER, START + 6)
+    node.receive_datagram(sealed(alive("b", 2, 3)), STRANGER, START + 7)
+    assert (held(node, "b").state, held(node, "b").since) == (NodeState.ALIVE, START + 7)
 
 
 def test_suspicion_and_refutation_are_both_told():
@@ -651,14 +788,26 @@ def listeners(node: Node, now: float) -> set[Endpoint]:
     return {to for to, messages in packets(node) if not any(isinstance(m, (Ping, IndirectPing)) for m in messages)}
 
 
-def test_the_dead_are_told_for_a_while_and_who_has_left_never():
-    """They may only have been thought dead, and then they refute."""
+def test_the_dead_are_told_for_a_while_and_so_is_who_has_left():
+    """They may only have been thought so, and then they refute."""
     node = knowing("b", "c", "d", config=replace(LAN, gossip_nodes=9, probe_interval=1e6))
     node.receive_datagram(sealed(Dead(1, "b", "x"), Dead(1, "c", "c"), Suspect(1, "d", "x")), STRANGER, START)
-    news = endpoint(99)
-    assert listeners(node, START + 3) - {news} == {endpoint(2), endpoint(4)}
-    assert listeners(node, START + LAN.gossip_to_the_dead - 1) - {news} == {endpoint(2), endpoint(4)}
+    news, everybody = endpoint(99), {endpoint(2), endpoint(3), endpoint(4)}
+    assert listeners(node, START + 3) - {news} == everybody
+    assert listeners(node, START + LAN.gossip_to_the_dead - 1) - {news} == everybody
     assert listeners(node, START + LAN.gossip_to_the_dead + 1) - {news} == {endpoint(4)}
+
+
+def test_of_those_who_left_one_at_a_time_is_told_and_that_costs_nobody_else_the_news():
+    """As often as the limit says the others hear it; who has left hears it besides."""
+    node = knowing("b", "c", "d", config=replace(LAN, gossip_nodes=1, probe_interval=1e6))
+    node.receive_datagram(sealed(Dead(1, "b", "b"), Dead(1, "c", "c")), STRANGER, START)
+    told = Counter()
+    for tick in range(1, 9):
+        node.handle_timer(START + tick * LAN.gossip_interval)
+        told.update(action.to for action in node.actions())
+    assert told[endpoint(4)] == 4
+    assert told[endpoint(2)] + told[endpoint(3)] == 4
 
 
 def test_the_dead_and_the_left_are_forgotten_when_the_ring_comes_round():
@@ -726,6 +875,7 @@ def test_an_absurd_incarnation_is_ignored(known):
     assert held(node, "b") == before
     assert node.me.incarnation == 1
     assert node.events() == [Ahead("b")]
+    assert node.counters == {"incarnation ahead of the clock": 1}
 
 
 def test_the_calendar_runs_on():
@@ -764,6 +914,16 @@ def test_who_was_driven_up_while_its_clock_was_not_set_begins_again():
     assert node.me.incarnation == TODAY
     node.set_calendar(TODAY + 1, START + 1)
     assert node.me.incarnation == TODAY
+
+
+@pytest.mark.parametrize(
+    ("ahead", "begins"), [(1, False), (86_401, False), (2 * 86_400, False), (2 * 86_400 + 1, True)]
+)
+def test_who_is_believed_does_not_begin_again(ahead, begins):
+    """A refutation at the very edge is a second ahead; begun again below it, it would not be heard until outbid."""
+    node = make_node("a", HERE, incarnation=TODAY + ahead)
+    node.set_calendar(TODAY, START)
+    assert node.me.incarnation == (TODAY if begins else TODAY + ahead)
 
 
 def test_a_clock_that_is_set_later_is_believed():
@@ -825,6 +985,24 @@ def test_what_is_wrong_about_us_is_outbid(accusation, incarnation):
     assert node.health_score == 1
     node.handle_timer(START + 1)
     assert answers(node, Alive)[0] == (endpoint(2), Alive(incarnation, "a", HERE.ip.packed, PORT, b"meta"))
+
+
+def test_who_is_born_says_so():
+    """Nobody else would."""
+    node = make_node("a", HERE, meta=b"meta", incarnation=7)
+    assert waiting(node) == [encode(Alive(7, "a", HERE.ip.packed, PORT, b"meta"))]
+
+
+def test_no_incarnation_of_ours_leaves_32_bits():
+    """Not even where a clock shows the year 2156: nobody could read what we say."""
+    last = (1 << 32) - 1
+    node = make_node("a", HERE, incarnation=last)
+    node.update_meta(b"new", START)
+    assert node.me.incarnation == 0
+    other = knowing("b")
+    other.set_calendar(last, START)
+    other.receive_datagram(sealed(Suspect(last, "a", "b")), STRANGER, START)
+    assert other.me.incarnation <= last
 
 
 def test_a_refutation_replaces_what_we_said_before():

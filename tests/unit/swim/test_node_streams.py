@@ -9,6 +9,7 @@ import pytest
 from tests.unit.swim.alone import (
     LAN,
     RING,
+    answers,
     held,
     knowing,
     spoken,
@@ -18,6 +19,7 @@ from tests.unit.swim.virtual import PORT, START, endpoint
 from wesher.swim.event import Exchanged, Joined
 from wesher.swim.exchanges import MAX_STREAMS
 from wesher.swim.io import (
+    SendStream,
     StreamAccepted,
     StreamConnected,
     StreamData,
@@ -35,7 +37,7 @@ from wesher.wire.messages import (
     PushNodeState,
     PushPull,
 )
-from wesher.wire.stream import seal_stream
+from wesher.wire.stream import StreamReader, seal_stream
 from wesher.wire.structs import write_struct
 
 
@@ -95,6 +97,83 @@ def test_an_exchange_that_holds_us_for_gone_is_refuted(state):
     assert (node.me.incarnation, node.me.state) == (42, NodeState.ALIVE)
 
 
+def in_turn() -> tuple[Node, int, float]:
+    """A node that begins a full exchange with b since it is time for one, that stream, and when."""
+    node = knowing("b", config=replace(LAN, probe_interval=1e6))
+    while True:
+        now = node.get_timer()
+        node.handle_timer(now)
+        for number, what in spoken(node):
+            if what == endpoint(2):
+                return node, number, now
+
+
+def test_an_exchange_in_turn_does_not_call_itself_a_join():
+    """Both sides act alike on it, and whoever waits for its own join must not take this for it."""
+    node, number, now = in_turn()
+    node.receive_stream(StreamConnected(number), now)
+    ((_, request),) = spoken(node)
+    assert (type(request), request.join) == (PushPull, False)
+    node.receive_stream(StreamEnded(number, "broke"), now)
+    assert node.events() == [Exchanged(endpoint(2), join=False, failure="broke")]
+
+
+def test_the_answer_in_an_exchange_in_turn_is_merged_and_not_answered():
+    """Then it is over, well."""
+    node, number, now = in_turn()
+    node.receive_stream(StreamConnected(number), now)
+    spoken(node)
+    node.receive_stream(StreamData(number, stream(PushPull(False, (entry("z", 9),)))), now)
+    assert spoken(node) == [(number, "close")]
+    assert node.events() == [Joined(held(node, "z")), Exchanged(endpoint(2), join=False)]
+
+
+@pytest.mark.parametrize(("off", "saved"), [(0, True), (1, False)])
+def test_only_an_ack_of_its_own_number_answers_a_stream_ping(off, saved):
+    """Another's would answer for who is dead."""
+    node, number, ping, now = stream_ping()
+    node.receive_stream(StreamData(number, stream(Ack((ping.seq_no + off) % (1 << 32)))), now + 0.75)
+    assert spoken(node) == [(number, "close")]
+    node.handle_timer(now + LAN.probe_interval)
+    assert held(node, "b").state is (NodeState.ALIVE if saved else NodeState.SUSPECT)
+
+
+def test_a_full_exchange_is_no_answer_to_a_stream_ping():
+    """What was not asked for is not merged."""
+    node, number, _, now = stream_ping()
+    node.receive_stream(StreamData(number, stream(PushPull(False, (entry("z", 9),)))), now + 0.75)
+    assert spoken(node) == [(number, "close")]
+    assert held(node, "z") is None
+    assert node.events() == []
+
+
+def stream_ping() -> tuple[Node, int, Ping, float]:
+    """A node that pings b over a stream, as its datagram is not answered; stream, ping, and when the probe began."""
+    node = knowing("b")
+    while True:
+        now = node.get_timer()
+        node.handle_timer(now)
+        if answers(node, Ping):
+            break
+    node.handle_timer(now + LAN.probe_timeout)
+    ((number, to),) = spoken(node)
+    assert to == endpoint(2)
+    node.receive_stream(StreamConnected(number), now + LAN.probe_timeout)
+    ((_, ping),) = spoken(node)
+    return node, number, ping, now
+
+
+def test_what_goes_over_streams_is_not_compressed():
+    """However much it would shrink: it is optional, and takes ten times as long to make."""
+    node = knowing(*(f"n{number}" for number in range(30)))
+    node.receive_stream(StreamAccepted(1), START)
+    node.receive_stream(StreamData(1, stream(PushPull(True, ()))), START)
+    (answer,) = (action for action in node.actions() if isinstance(action, SendStream))
+    reader = StreamReader(RING)
+    assert len(reader.feed(answer.data).nodes) == 31
+    assert reader.layers == ("encrypt",)
+
+
 def raw_entry(**changes: object) -> bytes:
     """An entry's bytes, with whatever in it."""
     fields = {
@@ -142,6 +221,18 @@ def test_a_hostile_entry_costs_only_itself(hostile):
     assert [e.name for e in reply.nodes] == ["a"]
     assert closed == (1, "close")
     assert [member.name for member in node.members()] == ["a", "before", "after"]
+
+
+@pytest.mark.parametrize(
+    ("hostile", "code"),
+    [(raw_entry(Vsn=b""), "bad_vsn"), (raw_entry(State=4), "bad_state"), (raw_entry(Port=65536), "malformed")],
+)
+def test_a_hostile_entry_is_counted(hostile, code):
+    """Under its own reason, so that somebody can look for who sends it."""
+    node = knowing()
+    header = write_struct({b"Nodes": 1, b"UserStateLen": 0, b"Join": True})
+    served(node, stream(bytes([MessageType.PUSH_PULL]) + header + hostile))
+    assert node.counters == {code: 1}
 
 
 @pytest.mark.parametrize(
@@ -322,17 +413,32 @@ def test_strangers_cannot_fill_our_memory(monkeypatch):
 
 def test_no_stream_may_be_longer_than_a_full_mesh_needs():
     """The announced length is judged at once; all the members there may be, at their largest, fit."""
-    node = knowing(config=replace(LAN, max_members=100))
+    node = knowing(config=replace(LAN, max_members=1000))
     meta = bytes(number % 256 for number in range(512))
-    entries = tuple(PushNodeState(f"{number:0255}", bytes(16), PORT, meta, 1, NodeState.ALIVE) for number in range(100))
+    entries = tuple(
+        PushNodeState(f"{number:0255}", bytes(16), PORT, meta, 1, NodeState.ALIVE) for number in range(1000)
+    )
     largest = seal_stream(encode(PushPull(True, entries)), RING, bytes(12), compress=False)
     assert [what for _, what in served(node, largest)][-1] == "close"
     assert node.counters == {"too many members": 1}
-    too_long = 64 * 1024 + 100 * 1024 + 1
+    too_long = 256 * 1024 + 1000 * 1024 + 1
     node.receive_stream(StreamAccepted(3), START)
     node.receive_stream(StreamData(3, b"\x0a" + too_long.to_bytes(4, "big")), START)
     assert spoken(node)[-1] == (3, "close")
     assert node.counters["too_large"] == 1
+
+
+def test_who_takes_few_peers_can_still_join_a_cluster_of_a_thousand():
+    """It keeps as many members as it may; an exchange with all of them is no stream too long."""
+    node = knowing(config=replace(LAN, max_members=21))
+    meta = bytes(number % 256 for number in range(120))  # longer than any metadata in use
+    entries = tuple(
+        PushNodeState(f"node{n:060}", bytes([10, 0, n // 256, n % 256]), PORT, meta, 1, NodeState.ALIVE)
+        for n in range(1, 1000)
+    )
+    served(node, seal_stream(encode(PushPull(True, entries)), RING, bytes(12), compress=False))
+    assert len(node.members()) == 21
+    assert "too_large" not in node.counters
 
 
 def test_joins_beyond_the_limit_fail_by_name():
@@ -342,3 +448,18 @@ def test_joins_beyond_the_limit_fail_by_name():
     node.join(contacts, START)
     assert [event.with_whom for event in node.events()] == contacts[-3:]
     assert len(spoken(node)) == MAX_STREAMS
+    assert node.counters == {"too many streams": 3}
+
+
+def test_a_stream_ping_beyond_the_limit_is_not_made_and_counted():
+    """The probe goes on without it."""
+    node = knowing("b")
+    node.join([endpoint(9)] * MAX_STREAMS, START)
+    while not answers(node, Ping):
+        now = node.get_timer()
+        node.handle_timer(now)
+    node.handle_timer(now + LAN.probe_timeout)
+    assert spoken(node) == []
+    assert node.counters == {"too many streams": 1}
+    node.handle_timer(now + LAN.probe_interval)
+    assert held(node, "b").state is NodeState.SUSPECT

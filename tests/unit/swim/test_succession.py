@@ -120,6 +120,15 @@ def test_a_name_whose_leaver_is_forgotten_is_free():
     assert held(node, "b").endpoint == endpoint(9)
 
 
+def test_a_name_whose_leaver_is_forgotten_during_the_probe_is_free_too():
+    """Silence is as good as nobody."""
+    node, _ = left_and_claimed()
+    node._members.reap(START + 1)
+    assert held(node, "b") is None
+    pass_time(node, START + LAN.probe_interval)
+    assert held(node, "b").endpoint == endpoint(9)
+
+
 def test_an_earlier_probe_does_not_settle_a_later_leave():
     """The member has come back and left again meanwhile: silence at the first time says nothing about the second."""
     node, _ = left_and_claimed()
