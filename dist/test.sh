@@ -7,7 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 if ((EUID == 0)); then
   packages+=(qemu-system-x86 mmdebstrap e2fsprogs kmod cpio) # what makes and runs the guest of tests/vm
-  packages+=(golang-go)                                      # whether Go can read our state file
+  packages+=(golang-go)                                      # whether Go can read our state file, and the peers below
+  packages+=(golang-github-hashicorp-memberlist-dev serf)    # live peers for tests/interop
   install_packages
   make_venv dev
 else
@@ -41,6 +42,7 @@ if (($# == 0)); then
   run ruff format --check
   run mypy
   run mypy tests/lab tests/vm/guest.py tests/vm/marker.py
+  run mypy -p security.fuzz -p tests.mutants
 fi
 status=0
 run pytest -o "cache_dir=$cache/tools/pytest" "$@" || status=$?
