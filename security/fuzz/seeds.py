@@ -1,0 +1,197 @@
+"""The first inputs of each target: everything that Go produced for the golden tests, and one of each form of ours.
+
+Written again they are the same files, named by what is in them. Fuzzing adds to them what reaches new code.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from privhelper import protocol
+from security.fuzz.targets import packet, state_file, stream
+from wesher.mesh import node_meta
+from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta
+from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, render
+from wesher.wire import lzw
+from wesher.wire.compression import decompress_message
+from wesher.wire.keyring import Keyring
+from wesher.wire.messages import MessageType
+
+CORPUS = Path(__file__).parent / "corpus"
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
+_CAPTURED = Keyring([base64.b64decode("ILICZ3yBMCGAWNIq5Pn0bewBVimW3Q2yRVJ/Be+b1Uc=")])
+_EACH_CAPTURE = 12
+
+
+def main() -> None:
+    """Write them all."""
+    for target, seeds in (
+        ("packet", _packets()),
+        ("stream", _streams()),
+        ("codec", _messages()),
+        ("lzw", _code_streams()),
+        ("gob", _values()),
+        ("node_meta", _metadata()),
+        ("state_file", _state_files()),
+        ("node", _lives()),
+        ("helper", _helper_messages()),
+    ):
+        directory = CORPUS / target
+        directory.mkdir(parents=True, exist_ok=True)
+        for seed in seeds:
+            (directory / hashlib.sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(seed)
+
+
+def _golden(name: str) -> Any:
+    return json.loads((GOLDEN / name).read_text())
+
+
+def _captured(transport: str) -> Iterator[bytes]:
+    """Plaintexts as they were under the seal, and most of them uncompressed, which is easier to change."""
+    for number, plain in enumerate(_sealed(transport)):
+        inside = plain[5:] if plain[:1] == bytes([MessageType.HAS_CRC]) else plain
+        compressed = number % 4 and inside[:1] == bytes([MessageType.COMPRESS])
+        yield decompress_message(inside[1:], 1 << 16) if compressed else inside if number % 4 else plain
+
+
+def _sealed(transport: str) -> Iterator[bytes]:
+    for name in ("master", "v026", "bindaddr"):
+        lines = (GOLDEN / "captures" / f"{name}.jsonl").read_text().splitlines()
+        found = [json.loads(line)["line"].split(" ") for line in lines]
+        for data in [bytes.fromhex(text) for kind, text in found if kind == transport][:_EACH_CAPTURE]:
+            if transport == "udp":
+                yield _CAPTURED.open(data, b"")
+            else:
+                size = int.from_bytes(data[1:5], "big")
+                yield _CAPTURED.open(data[5 : 5 + size], data[:5])
+
+
+def _packets() -> Iterator[bytes]:
+    yield from (b"\0" + plain for plain in _captured("udp"))
+    for number, plain in enumerate(_captured("udp")):
+        yield bytes([number % 16]) + plain
+    yield bytes([packet.RAW]) + packet.RING.seal(b"\x0b\x80", b"", bytes(12))[:-1]
+
+
+def _streams() -> Iterator[bytes]:
+    for number, plain in enumerate(_captured("tcp")):
+        yield bytes([0, number]) + plain
+        yield bytes([stream.COMPRESS | stream.PRINT, number]) + plain
+    yield bytes([stream.RAW, 17]) + b"\x0a\0\0\0\x1d" + bytes(29)
+
+
+def _messages() -> Iterator[bytes]:
+    vectors = _golden("vectors.json")
+    for entry in vectors["messages"]:
+        yield bytes.fromhex(entry["hex"])
+    for number, entry in enumerate(vectors["decode_acceptance"]):
+        yield bytes([number % 6]) + bytes.fromhex(entry["hex"])
+
+
+def _code_streams() -> Iterator[bytes]:
+    for entry in _golden("vectors.json")["lzw"]:
+        if "output_hex" in entry:
+            yield b"\xff\xff" + bytes.fromhex(entry["output_hex"])
+    for size in (3838, 5000):  # fills the table, and goes on
+        yield b"\xff\xff" + lzw.compress(Random(0).randbytes(size))
+
+
+def _values() -> Iterator[bytes]:
+    yield from map(bytes.fromhex, _golden("mesh/gob_vectors.json").values())
+    yield from (bytes.fromhex(fact["hex"]) for fact in _golden("mesh/gob_go_verdicts.json")["facts"])
+
+
+def _metadata() -> Iterator[bytes]:
+    yield from _values()
+    for form in MetaForm:
+        for address in (IPv4Address("10.1.2.3"), IPv6Address("fd00::1")):
+            for claim in (None, Claim(3, 200_000_000)):
+                yield node_meta.encode(NodeMeta(address, bytes(range(32)), form, claim))
+
+
+def _state_files() -> Iterator[bytes]:
+    for name in ("0.2.6", "master"):
+        yield (GOLDEN / "mesh" / f"state_go_{name}.json").read_bytes()
+    nodes = (SavedNode("node-b", "192.0.2.1", b"meta"), SavedNode("\udc80", "2001:db8::1", None))
+    whole = render(SavedState(bytes(range(32)), nodes, OwnClaim("node-a", 1, 255, 2), MetaForm.V03))
+    yield whole
+    yield whole[: len(whole) // 2]
+    yield b'{"ClusterKey": "' + state_file.SECRET + b'"}'
+
+
+def _lives() -> Iterator[bytes]:
+    """A tape that hears news, waits, and is exchanged with; see targets/node.py for its choices."""
+
+    def text(data: bytes) -> bytes:
+        return len(data).to_bytes(2, "big") + data
+
+    news = list(_captured("udp"))
+    exchanges = list(_captured("tcp"))
+    for seed in range(8):
+        tape = bytes([seed])
+        for number in range(seed, seed + 4):
+            tape += b"\1" + text(news[number * 5 % len(news)]) + bytes([number])
+            tape += b"\6" + bytes([number * 9])
+        tape += b"\x07\1" + b"\x09\1" + text(exchanges[seed % len(exchanges)])
+        tape += b"\x0d\3\1" + b"\x0c\2" + b"\x09\2" + text(exchanges[-seed]) + b"\6\xff" * 4
+        yield tape + b"\x0d\0" + text(b"other") + b"\x0d\1" + b"\6\x80" * 3
+    alive, suspect, dead = b"\3\0\1\5\1\1\1", b"\3\2\1\5\2\1", b"\3\3\1\5\1\1"
+    asked = [b"\6\x20" + b"\3" + bytes([kind, 1, 1, number, 1]) for number in range(6) for kind in (6, 7)]
+    yield b"\0" + alive + b"".join(asked) + suspect + suspect + b"\6\xff" * 5
+    yield b"\1" + alive + dead + b"\3\0\1\6\1\2\2" + b"\6\x40" * 20
+    yield b"\2" + alive + b"\3\5\1\0\2\1\1" + b"\3\6\1\0\1\1" + b"\6\xff" * 3
+
+
+def _helper_messages() -> Iterator[bytes]:
+    address = IPv4Address("10.1.2.3")
+    peer = protocol.Peer(bytes(range(32)), IPv6Address("2001:db8::1"), address, "node-b")
+    status = protocol.PeerStatus(bytes(32), None, 0, 1, 2)
+    policy = protocol.PinnedPolicy(
+        node_name="node-a",
+        interface="wgoverlay",
+        overlay_net=IPv4Network("10.0.0.0/8"),
+        wireguard_port=51820,
+        mtu=1420,
+        max_peers=1000,
+        keepalive=0,
+        etc_hosts=True,
+        backend=protocol.Backend.KERNEL,
+        public_key=bytes(32),
+        in_force=1,
+        hosts_suffix="mesh",
+    )
+    for request in (
+        protocol.Hello("1"),
+        protocol.InForce(0),
+        protocol.SetAddr(3),
+        protocol.SetPeers((peer,), more=True),
+        protocol.SetPeers((peer, peer)),
+        protocol.WriteHosts(),
+        protocol.Status(1),
+        protocol.Bye(),
+    ):
+        yield protocol.encode_request(1, request)
+    for reply in (
+        policy,
+        protocol.PeersInForce((peer,), more=True),
+        protocol.OwnAddress(address),
+        protocol.Staged(),
+        protocol.Verdicts(((0, 1), (2, 3))),
+        protocol.HostsWritten(protocol.HostsResult.WRITTEN),
+        protocol.StatusPart((status,), more=False),
+        protocol.Farewell(),
+        protocol.Failed(protocol.Op.SET_PEERS, 1),
+    ):
+        yield protocol.encode_reply(2, reply)
+    yield protocol.encode_event(protocol.Event.TERMINATE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""One file a parser; in each `check(data)`, which raises AssertionError for a promise broken."""
+
+from typing import Final
+
+TARGETS: Final = {
+    name: f"{__name__}.{name}"
+    for name in ("packet", "stream", "codec", "lzw", "gob", "node_meta", "state_file", "node", "helper")
+}
+"""The modules by name, unimported: they are instrumented as they are imported."""
