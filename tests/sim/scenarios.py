@@ -129,13 +129,17 @@ def strangers_to_each_other(machines: Sequence[Machine]) -> list[tuple[str, str]
 def cut_and_heal(
     cluster: Cluster, machines: Sequence[Machine], alone: Sequence[Machine], cut: Callable[[], None]
 ) -> None:
-    """Cut, wait, heal; where somebody was pronounced dead meanwhile, restart who was alone."""
+    """Cut, wait, heal; where somebody was pronounced dead meanwhile, restart who was alone.
+
+    Probes that were under way may yet accuse; so it is looked at after VERDICT, since no mesh is whole before.
+    """
     rng = cluster.rng
     seconds = rng.choice((rng.uniform(0.2, 4.0), rng.uniform(2.0, 40.0)))
     cluster.tell(f"for {seconds:.1f} s {', '.join(machine.name for machine in alone)} cut off")
     cut()
     cluster.run(seconds)
     cluster.calm()
+    cluster.run(VERDICT)
     if pairs := strangers_to_each_other(machines):
         cluster.tell(f"pronounced dead: {pairs}")
         rest = [machine for machine in machines if machine not in alone]
