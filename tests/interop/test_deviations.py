@@ -95,7 +95,8 @@ def test_our_own_timings_in_a_go_cluster(meeting: Meeting) -> None:
     for go in gos:
         join(go, ours)
     meeting.peers.allow("Failed fallback ping|other probes failed|Push/Pull with silent failed")
-    silent.exchange(at(ours), silent.entry())
+    for peer in (ours, *gos):  # each: whom gossip of the newcomer has missed ignores that it is dead
+        silent.exchange(at(peer), silent.entry())
 
     def unanswered(go_at: Endpoint) -> set[int]:
         return {ping.seq_no for ping in ours.said(Ping, go_at)} - {ack.seq_no for ack in ours.heard(Ack, go_at)}
