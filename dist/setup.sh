@@ -9,6 +9,7 @@ python=/usr/bin/python3 # not the PATH's: that one may live under a directory on
 packages=(
   wireguard-go wireguard-tools iproute2 iputils-ping procps util-linux # what wesher and its lab run
   python3 python3-venv ca-certificates                                 # what makes the environment
+  libseccomp2                                                          # pyseccomp loads it
   gcc libc6-dev libcap-dev python3-dev                                 # python-prctl comes as source
 )
 

@@ -12,7 +12,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
@@ -23,18 +23,24 @@ from privhelper.arguments import Arguments, parse_arguments
 from privhelper.device import Device
 from privhelper.hosts import HostsFile, HostsUnavailable, open_hosts
 from privhelper.identity import BadUsers, resolve_users
-from privhelper.kernel import KernelDevice, is_bare
+from privhelper.kernel import KernelDevice
+from privhelper.landlock import Grants
 from privhelper.link import RtnlLink
+from privhelper.lockdown import Lockdown, NoSandbox
 from privhelper.notify import Notify
 from privhelper.options import Pinned
+from privhelper.profiles import HELPER
 from privhelper.protocol import HostsResult, Violation
-from privhelper.sandbox import CHOWN, NET_ADMIN, SETUID, Identity, confine, has_capability
-from privhelper.server import Doors, Server
+from privhelper.sandbox import CHOWN, NET_ADMIN, SETUID, Identity, has_capability
+from privhelper.server import Doors, Server, Signals
 from privhelper.tunnels import Tunnels
 from privhelper.watch import Watch
 
 RESOLVER_FILES: Final = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 """Where this host's name servers stand; behind systemd-resolved's stub only the second names them."""
+
+DESCRIPTORS: Final = 64
+"""What the helper may have open: it needs a dozen, and a few more where a service manager passes some."""
 
 CHILDREN_WITHIN: Final = 1.0
 """Seconds the processes that end with us are waited for."""
@@ -68,6 +74,7 @@ class WireGuard:
     device: Device
     link: RtnlLink
     gone: userspace.UserspaceDevice | None
+    is_bare: Callable[[int], bool]
 
 
 def serve(arguments: Arguments) -> int:
@@ -77,6 +84,7 @@ def serve(arguments: Arguments) -> int:
             "wesher-privhelper needs CAP_NET_ADMIN: it makes a network interface; start it as root, or with "
             "setpriv --inh-caps +net_admin --ambient-caps +net_admin"
         )
+    lockdown = _lockdown(arguments)
     notify, doors, hosts_fd = _given(arguments)
     wireguard = _wireguard(arguments)
     if arguments.agent_fd is None:  # else the launcher has looked, and opened
@@ -84,22 +92,18 @@ def serve(arguments: Arguments) -> int:
         _check_port(arguments.pinned, wireguard)
         doors, hosts_fd = _open(arguments, doors, hosts_fd)
     pinned = arguments.pinned if hosts_fd is not None else replace(arguments.pinned, etc_hosts=False)
-    watch = Watch()
-    if arguments.listen is not None and has_capability(SETUID):
-        _users(arguments)[1].assume([NET_ADMIN])
-    confine([NET_ADMIN])
-    # landlock (nothing at all) and seccomp belong here, before the agent's first byte.
     hosts: HostsFile | NoHosts = NoHosts()
     if hosts_fd is not None:
         alone = not wireguard.link.others()
         hosts = HostsFile(hosts_fd, pinned.hosts_file, pinned.interface, alone=alone, host_name=socket.gethostname())
     tunnels = Tunnels(pinned, wireguard.device, wireguard.link, hosts)
     signals.hold()  # who is told to end from now on has something to take down
+    told, watch, own_port = Signals(), Watch(), rtnl.port_of(wireguard.link.netlink)
+    _lock_down(lockdown, arguments)
     tunnels.set_up()
     violation = None
     try:
-        own_port = rtnl.port_of(wireguard.link.netlink)
-        status = Server(tunnels, doors, notify, watch, own_port, wireguard.gone).run()
+        status = Server(tunnels, doors, notify, told, watch, own_port, wireguard.gone).run()
     except Violation as caught:
         violation, status = caught, 1
     finally:  # whatever happened; said is it only when all is down
@@ -113,6 +117,29 @@ def serve(arguments: Arguments) -> int:
         log.error("taking down: %s", error.strerror)
     _await_children(arguments.children)
     return 1 if tunnels.failures else status
+
+
+def _lockdown(arguments: Arguments) -> Lockdown:
+    try:
+        return Lockdown(arguments.sandbox)
+    except NoSandbox as error:
+        raise StartError(str(error)) from None
+
+
+def _lock_down(lockdown: Lockdown, arguments: Arguments) -> None:
+    """From here on nothing is opened: netlink, the agent's socket, UAPI and the hosts file are, and that is all."""
+    if arguments.listen is not None and has_capability(SETUID):
+        _users(arguments)[1].assume([NET_ADMIN])
+    lockdown.privileges([NET_ADMIN])
+    try:
+        # Signals stay possible, or PR_SET_PDEATHSIG would not reach wireguard-go: the kernel asks whether we, dying,
+        # may send it. The profile has no call that sends one.
+        lockdown.files(Grants(signals=True))
+        lockdown.calls(HELPER, descriptors=DESCRIPTORS)
+    except NoSandbox as error:
+        raise StartError(str(error)) from None
+    if lockdown.remark is not None:
+        log.warning("%s", lockdown.remark)
 
 
 def _given(arguments: Arguments) -> tuple[Notify, Doors, int | None]:
@@ -231,11 +258,10 @@ def _wireguard(arguments: Arguments) -> WireGuard:
             raise StartError(f"no wireguard-go serves {pinned.interface}; start it: wireguard-go {pinned.interface}")
         process = _connect(arguments)
         keep = arguments.uapi_fd is None  # the administrator's, and not ours to delete
-        link = RtnlLink(netlink, wanted, is_bare, resolvers, given=found.index, keep=keep)
-        return WireGuard(process, link, process)
+        link = RtnlLink(netlink, wanted, _not_looked_at, resolvers, given=found.index, keep=keep)
+        return WireGuard(process, link, process, _not_looked_at)
     try:
-        link = RtnlLink(netlink, wanted, is_bare, resolvers)
-        return WireGuard(KernelDevice(lambda: link.index), link, None)
+        device = KernelDevice(lambda: link.index)
     except OSError:
         if kind == "kernel":
             raise StartError(
@@ -245,6 +271,13 @@ def _wireguard(arguments: Arguments) -> WireGuard:
             f"no WireGuard of any kind: this kernel has none, and no wireguard-go serves {pinned.interface}; "
             f"load the kernel's (modprobe wireguard), or start wireguard-go {pinned.interface}"
         ) from None
+    link = RtnlLink(netlink, wanted, device.is_bare, resolvers)
+    return WireGuard(device, link, None, device.is_bare)
+
+
+def _not_looked_at(index: int) -> bool:  # noqa: ARG001 - the shape of is_bare
+    """A link that was given is never taken for a stale one."""
+    return False
 
 
 def _check_ground(pinned: Pinned, link: RtnlLink) -> None:
@@ -259,7 +292,7 @@ def _check_ground(pinned: Pinned, link: RtnlLink) -> None:
 def _check_port(pinned: Pinned, wireguard: WireGuard) -> None:
     """A wireguard-go that served us before has the port already, and may."""
     if wireguard.gone is None:
-        rtnl.clear_stale(wireguard.link.netlink, pinned.interface, is_bare)
+        rtnl.clear_stale(wireguard.link.netlink, pinned.interface, wireguard.is_bare)
     elif wireguard.gone.holding().port == pinned.wireguard_port:
         return
     try:

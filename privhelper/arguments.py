@@ -33,6 +33,7 @@ class Arguments:
     pinned: Pinned
     wireguard: str
     users: str
+    sandbox: str
     listen: str | None
     agent_uid: int | None
     linger: int
@@ -64,6 +65,7 @@ def parse_arguments(argv: Sequence[str], environment: Mapping[str, str]) -> Argu
         pinned=pinned,
         wireguard=given["wireguard"],
         users=given["user"],
+        sandbox=given["sandbox"],
         listen=given["listen"],
         agent_uid=given["agent-uid"],
         linger=given["linger"],

@@ -88,6 +88,11 @@ class KernelDevice:
         """What the device has now, whoever gave it."""
         return self._read()[0]
 
+    def is_bare(self, index: int) -> bool:
+        """Whether the WireGuard link `index` has neither private key nor peer. OSError, also if it is no such link."""
+        held = self._read(index)[0]
+        return held.public_key is None and not held.allowed_ips
+
     def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
         """Remove peers by public key, then add or change others: an address then moves from an old key to a new one."""
         for rows in ([_removal(key) for key in removed], [self._row(peer) for peer in changed]):
@@ -132,10 +137,11 @@ class KernelDevice:
     def _set(self, *attributes: tuple[str, Any]) -> None:
         self._ask(WG_CMD_SET_DEVICE, NLM_F_REQUEST | NLM_F_ACK, *attributes)
 
-    def _read(self) -> tuple[Holding, list[PeerStatus]]:
-        """The whole device. A peer with many allowed IPs goes on in the next message, with nothing else repeated."""
+    def _read(self, index: int | None = None) -> tuple[Holding, list[PeerStatus]]:
+        """The whole device, ours or the one on link `index`. A peer with many allowed IPs goes on in the next message,
+        with nothing else repeated."""
         for _ in range(READINGS):
-            answer = self._ask(WG_CMD_GET_DEVICE, NLM_F_REQUEST | NLM_F_DUMP)
+            answer = self._ask(WG_CMD_GET_DEVICE, NLM_F_REQUEST | NLM_F_DUMP, index=index)
             if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in answer):
                 break
         else:
@@ -154,10 +160,10 @@ class KernelDevice:
         nets = {key: frozenset(map(ip_network, ips)) for key, ips in allowed.items()}
         return Holding(b64decode(public_key) if public_key else None, port, nets), list(statuses.values())
 
-    def _ask(self, command: int, flags: int, *attributes: tuple[str, Any]) -> Sequence[Any]:
+    def _ask(self, command: int, flags: int, *attributes: tuple[str, Any], index: int | None = None) -> Sequence[Any]:
         request = wgmsg()
         request["cmd"], request["version"] = command, WG_GENL_VERSION
-        request["attrs"] = [("WGDEVICE_A_IFINDEX", self._index()), *attributes]
+        request["attrs"] = [("WGDEVICE_A_IFINDEX", self._index() if index is None else index), *attributes]
         with _kernel_words():
             return tuple(self._netlink.nlm_request(request, self._netlink.prid, flags))
 
@@ -172,10 +178,9 @@ def is_available() -> bool:
 
 
 def is_bare(index: int) -> bool:
-    """Whether the WireGuard link `index` has neither private key nor peer. OSError, also if it is no such link."""
+    """Whether the WireGuard link `index` has neither private key nor peer: for who has no connection of its own."""
     with closing(KernelDevice(lambda: index)) as device:
-        held = device.holding()
-    return held.public_key is None and not held.allowed_ips
+        return device.is_bare(index)
 
 
 class _Reading(genlmsg):  # type: ignore[misc]

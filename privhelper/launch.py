@@ -23,7 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
-from privhelper import signals, wireguard_go
+from privhelper import lockdown, signals, wireguard_go
 from privhelper.handover import check_reachable, hand_over_runtime, hand_over_state
 from privhelper.hosts import HostsUnavailable, open_hosts
 from privhelper.notify import Notify
@@ -62,18 +62,20 @@ class Plan:
     runtime_dir: str
     log_level: str
     log_format: str
+    sandbox: str
 
 
 def launch(plan: Plan) -> NoReturn:
     """Carry out `plan`; on success this process has become the helper. Raises LaunchError."""
     _prepare()
     check_reachable(sys.executable, (plan.agent, plan.helper))
+    _check_sandbox(plan)
     plan.check_agent()
     in_kernel = _survey(plan)
     hand_over_state(plan.state_dir, plan.state_file, plan.agent)
     hand_over_runtime(plan.runtime_dir, plan.agent)
     hosts_fd = _open_hosts(plan.pinned)
-    output = _start_logpipe(plan.helper)
+    output = _start_logpipe(plan)
     started: list[int] = []
     uapi = None
     if not in_kernel:
@@ -89,6 +91,7 @@ def attach(plan: Plan, helper_socket: str) -> NoReturn:
     """Become the agent of the helper that listens on `helper_socket`. Raises LaunchError."""
     _prepare()
     check_reachable(sys.executable, (plan.agent, plan.agent))
+    _check_sandbox(plan)
     plan.check_agent()
     try:
         os.stat(helper_socket)  # before anything is made; whether somebody is behind it, only the agent's uid may ask
@@ -123,6 +126,13 @@ def _prepare() -> None:
 
 
 # --- checks ------------------------------------------------------------------------------------------------------
+
+
+def _check_sandbox(plan: Plan) -> None:
+    try:
+        lockdown.check(plan.sandbox)
+    except lockdown.NoSandbox as error:
+        raise LaunchError(str(error)) from None
 
 
 def _survey(plan: Plan) -> bool:
@@ -171,16 +181,16 @@ class Output:
     log: int
 
 
-def _start_logpipe(helper: Identity) -> Output:
+def _start_logpipe(plan: Plan) -> Output:
     """The only one of us that keeps the operator's output, whatever that is: a terminal, a file, a pipe, a socket."""
     ends = [os.pipe() for _ in range(3)]
 
     def before_exec() -> None:
         os.setsid()  # Ctrl-C is for the helper; what is said about it must still come through
-        helper.assume()
+        plan.helper.assume()
 
     readers = [reader for reader, _ in ends]
-    argv = [sys.executable, "-I", "-m", "privhelper.logpipe"]
+    argv = [sys.executable, "-I", "-m", "privhelper.logpipe", plan.sandbox]
     spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers], before_exec)
     for reader in readers:
         os.close(reader)
@@ -216,7 +226,7 @@ def _become_helper(
 ) -> NoReturn:
     pinned = plan.pinned if hosts_fd is not None else replace(plan.pinned, etc_hosts=False)
     argv = [sys.executable, "-I", "-m", "privhelper", *pinned.to_argv()]
-    argv += [f"--log-level={plan.log_level}", f"--log-format={plan.log_format}"]
+    argv += [f"--log-level={plan.log_level}", f"--log-format={plan.log_format}", f"--sandbox={plan.sandbox}"]
     argv += [f"--wireguard={'kernel' if uapi_fd is None else 'userspace'}", f"--agent-fd={AGENT_FD}"]
     argv += [f"--children={','.join(map(str, children))}"]
     # A terminal that was stopped, or a reader that sleeps, must not stop the helper: it rather loses a log line.

@@ -1,6 +1,6 @@
 """What the others write, brought to where the operator wants it by a process that does nothing else.
 
-    python -I -m privhelper.logpipe     0 null, 1 and 2 the operator's; 3 goes to 1, 4 and 5 (the helper's) to 2
+    python -I -m privhelper.logpipe MODE     0 null, 1 and 2 the operator's; 3 goes to 1, 4 and 5 (the helper's) to 2
 
 Who holds a terminal's descriptor, even write-only, can switch its echo off, read what the operator types and stop its
 output for everybody; who holds a log file's can rewrite it, a socket's can read from it. So the others write into
@@ -17,7 +17,9 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from privhelper.sandbox import confine
+from privhelper.landlock import Grants
+from privhelper.lockdown import Lockdown
+from privhelper.profiles import LOGPIPE
 
 ROUTES: Final = {3: 1, 4: 2, 5: 2}
 """From which descriptor to which."""
@@ -31,11 +33,14 @@ def printable(data: bytes) -> bytes:
 
 
 def main() -> None:
-    """Copy until every writer is gone."""
-    confine()
+    """Copy until every writer is gone; the argument is --sandbox's."""
+    lockdown = Lockdown(sys.argv[1])
     with selectors.DefaultSelector() as selector:
         for source in ROUTES:
             selector.register(source, selectors.EVENT_READ)
+        lockdown.privileges()
+        lockdown.files(Grants())
+        lockdown.calls(LOGPIPE, descriptors=16)
         while selector.get_map():
             for key, _ in selector.select():
                 data = os.read(key.fd, 65536)

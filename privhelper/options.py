@@ -186,6 +186,18 @@ USERS: Final = Option(
     "user", "AGENT[:HELPER]", DEFAULT_USERS, lambda text: text, "users of the two processes, names or numbers"
 )
 
+STRICT: Final = "strict"
+AVAILABLE: Final = "available"
+OFF: Final = "off"
+SANDBOX: Final = Option(
+    "sandbox",
+    "MODE",
+    STRICT,
+    lambda text: _one_of(text, (STRICT, AVAILABLE, OFF)),
+    "seccomp and landlock around each process: refuse to run without (strict), do without what this kernel has not "
+    "(available), or use none (off)",
+)
+
 LOG: Final = (
     Option("log-level", "LEVEL", "warn", parse_level, "set the verbosity (debug/info/warn/error)"),
     Option("log-format", "FORM", "text", parse_form, f"how a log line looks ({'/'.join(FORMS)})"),
@@ -196,6 +208,7 @@ HELPER: Final = (
     *PINNED,
     WIREGUARD,
     USERS,
+    SANDBOX,
     Option("listen", "PATH", "", parse_path, "serve agents that connect to the socket PATH, one at a time"),
     Option(
         "agent-uid",
@@ -218,7 +231,7 @@ AGENTS: Final = frozenset(
     (
         *("cluster-key", "cluster-key-file", "join", "init", "bind-addr", "bind-iface", "cluster-port", "ip-as-name"),
         *("advertise-addr", "profile", "meta-format", "address", "static-addresses", "retain-failed", "forget-after"),
-        *("helper-socket", "sandbox", "state-dir", "runtime-dir"),
+        *("helper-socket", "state-dir", "runtime-dir"),
     )
 )
 """Options that only the agent has: one environment file may serve both programs."""

@@ -1,14 +1,8 @@
-"""What a process gives up, for both halves, in the order that works.
-
-    import and open everything, one name lookup      the process itself
-    capabilities, then no_new_privs                  `confine`
-    non-dumpable, so that no one reads its memory    `confine`
-    MDWE, landlock                                   their place: after no_new_privs, while still single-threaded
-    the agent's resolver thread                      it inherits all of the above
-    seccomp for all threads                          their place: last, before the first byte of the other side
+"""What a process may: its identity, capabilities, and what it can never have back.
 
 A process that changes its uid does so between fork and exec (`Identity.assume`): exec then gives it a memory in
-which nothing of its parent is left. What fails here is fatal; no process runs with more than it should.
+which nothing of its parent is left. What fails here is fatal; no process runs with more than it should. The order in
+which a running process gives up the rest is `lockdown.py`'s.
 """
 
 from __future__ import annotations
@@ -16,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import signal
 import struct
 from collections.abc import Collection
@@ -42,12 +37,19 @@ _SETPCAP: Final = 8
 # What python-prctl 1.8 lacks goes through libc: ambient capabilities, and capset(2) itself, since its own knows
 # nothing of CAP_CHECKPOINT_RESTORE and would leave a capability in place that it cannot name.
 _PR_CAPBSET_DROP: Final = 24
+_PR_SET_SECUREBITS: Final = 28
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_PR_SET_MDWE: Final = 65
+_PR_MDWE_REFUSE_EXEC_GAIN: Final = 1
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _CAP_HEADER: Final = struct.Struct("@Ii")  # version, pid (0: this process)
 _CAP_DATA: Final = struct.Struct("@IIIIII")  # effective, permitted, inheritable: bits 0-31, then the same for 32-63
+
+# capabilities(7): uid 0 means nothing, uid changes change nothing, nothing survives one, nothing new becomes ambient;
+# each locked. What is ambient already stays so over the next exec, which is how the helper gets its one.
+_SECUREBITS: Final = 0b1110_1111
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,7 +71,8 @@ class Identity:
         if not has_capability(SETUID):
             if self.uid != os.getuid():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-            self._keep(capabilities)
+            _set_capabilities(capabilities, inheritable=capabilities)
+            _raise_ambient(capabilities)
             return
         if not (0 < self.uid <= MAX_ID and 0 < self.gid <= MAX_ID):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -77,15 +80,12 @@ class Identity:
         os.setresgid(self.gid, self.gid, self.gid)
         _set_capabilities({*capabilities, _SETPCAP, SETUID}, inheritable=capabilities)
         _empty_bounding_set()
-        prctl.set_keepcaps(bool(capabilities))
+        prctl.set_keepcaps(True)
         os.setresuid(self.uid, self.uid, self.uid)
-        self._keep(capabilities)
-
-    @staticmethod
-    def _keep(capabilities: Collection[int]) -> None:
+        _set_capabilities({*capabilities, _SETPCAP}, inheritable=capabilities)
+        _raise_ambient(capabilities)
+        _check(_libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0))
         _set_capabilities(capabilities, inheritable=capabilities)
-        for capability in capabilities:
-            _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
 def confine(capabilities: Collection[int] = ()) -> None:
@@ -97,6 +97,20 @@ def confine(capabilities: Collection[int] = ()) -> None:
     _set_capabilities(capabilities, inheritable=())
     prctl.set_no_new_privs(1)
     prctl.set_dumpable(0)
+
+
+def forbid_new_code() -> bool:
+    """MDWE: memory that was writable never becomes executable, nor new memory both. False before Linux 6.3."""
+    return bool(_libc.prctl(_PR_SET_MDWE, _PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0)
+
+
+def limit(descriptors: int) -> None:
+    """At most so many descriptors; no process or thread more, no core dump, no locked memory, no message queue."""
+    for name in (resource.RLIMIT_NPROC, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
+        resource.setrlimit(name, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def has_capability(capability: int) -> bool:
@@ -120,6 +134,11 @@ def die_with_parent() -> None:
 def close_all_but(keep: int) -> None:
     """Close every descriptor from `keep` up, also those above a limit that was lowered after they were opened."""
     os.closerange(keep, _MOST_DESCRIPTORS)
+
+
+def _raise_ambient(capabilities: Collection[int]) -> None:
+    for capability in capabilities:
+        _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
 def _set_capabilities(held: Collection[int], *, inheritable: Collection[int]) -> None:

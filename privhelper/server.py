@@ -75,7 +75,7 @@ def take_no_descriptors(door: socket.socket) -> None:
 
 
 class Signals:
-    """Signals as readable bytes, so that one loop waits for everything."""
+    """Signals as readable bytes, so that one loop waits for everything. Make it before lockdown."""
 
     def __init__(self) -> None:
         self._receiver, self._sender = socket.socketpair()
@@ -113,7 +113,14 @@ class Server:
     """
 
     def __init__(
-        self, tunnels: Tunnels, doors: Doors, notify: Notify, watch: Watch, own_port: int, device: Any = None
+        self,
+        tunnels: Tunnels,
+        doors: Doors,
+        notify: Notify,
+        told: Signals,
+        watch: Watch,
+        own_port: int,
+        device: Any = None,
     ) -> None:
         self._tunnels = tunnels
         self._doors = doors
@@ -121,7 +128,7 @@ class Server:
         self._watch = watch
         self._own_port = own_port
         self._device = device
-        self._signals = Signals()
+        self._signals = told
         self._selector = selectors.PollSelector()
         self._agent: socket.socket | None = None
         self._monitor = Monitor(tunnels)

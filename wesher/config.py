@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, NamedTuple
 
-from privhelper.options import LOG, PINNED, USERS, WIREGUARD, Option, parse_interface, parse_path, parse_port
+from privhelper.options import LOG, PINNED, SANDBOX, USERS, WIREGUARD, Option, parse_interface, parse_path, parse_port
 from wesher.mesh.meta_form import parse_meta_format
 from wesher.swim.config import PROFILES
 
@@ -46,6 +46,7 @@ class AgentConfig:
     runtime_dir: str
     log_level: str
     log_format: str
+    sandbox: str
     show_key: bool
     """Whether a key that is generated may be printed: the operator's terminal is not the agent's to look at."""
     split: bool
@@ -241,6 +242,7 @@ AGENT: Final = (
     Option("runtime-dir", "DIR", "/run/wesher", parse_directory, "where the control socket is"),
     USERS,
     WIREGUARD,
+    SANDBOX,
 )
 
 OPTIONS: Final = (*AGENT, *PINNED)
@@ -251,7 +253,6 @@ NOT_YET: Final = frozenset(
         "address",
         "static-addresses",
         "forget-after",
-        "sandbox",
     )
 )
 """Options of the contract that this version does not have. They are refused by name: ignoring one would be a lie."""

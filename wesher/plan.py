@@ -63,6 +63,7 @@ def make_plan(values: Mapping[str, Any], given: Collection[str], typed: Collecti
         runtime_dir=values["runtime-dir"],
         log_level=values["log-level"],
         log_format=values["log-format"],
+        sandbox=values["sandbox"],
     )
 
 
@@ -86,6 +87,7 @@ def agent_config(
         runtime_dir=values["runtime-dir"],
         log_level=values["log-level"],
         log_format=values["log-format"],
+        sandbox=values["sandbox"],
         show_key=sys.stdout is not None and sys.stdout.isatty(),
         split=split,
         expected=_expected(values, given) if split else (),

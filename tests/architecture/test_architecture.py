@@ -62,7 +62,17 @@ SHARED = {  # what of the helper the daemon's parts may import; whoever is not n
     "wesher.health": {"policy"},
     "wesher.config": {"options"},
     "wesher.option_type": {"options"},
-    "wesher.runtime": {"addressing", "logs", "notify", "policy", "protocol", "sandbox", "signals"},
+    "wesher.runtime": {
+        "addressing",
+        "landlock",
+        "lockdown",
+        "logs",
+        "notify",
+        "policy",
+        "profiles",
+        "protocol",
+        "signals",
+    },
     "wesher.plan": {"identity", "launch", "options", "sandbox", "spawn"},
     "wesher.check": {
         "addressing",
@@ -80,12 +90,15 @@ SHARED = {  # what of the helper the daemon's parts may import; whoever is not n
 }
 WORLD = frozenset(  # whoever imports one of these can reach a clock, a file, a socket, chance or another process
     "asyncio ctypes datetime fcntl http importlib io multiprocessing os pathlib random secrets select selectors shutil "
-    "signal socket ssl stat subprocess sys tempfile threading time urllib pyroute2 prctl nacl h11 click ifaddr".split()
+    "signal socket ssl stat subprocess sys tempfile threading time urllib pyroute2 prctl pyseccomp landlockpy nacl h11 "
+    "click ifaddr".split()
 )
 HOMES = {  # a library, and the only modules that may import it
     "pyroute2": {"privhelper.kernel", "privhelper.link"},
     "prctl": {"privhelper.sandbox"},
-    "ctypes": {"privhelper.sandbox"},
+    "ctypes": {"privhelper.sandbox", "privhelper.sonames"},
+    "pyseccomp": {"privhelper.seccomp"},
+    "landlockpy": {"privhelper.landlock"},
     "nacl": {"privhelper.kernel", "privhelper.userspace"},
     "cryptography": {"wesher.wire.keyring"},
     "msgpack": {"wesher.wire.structs", "wesher.wire.codec"},
@@ -98,18 +111,19 @@ HOMES = {  # a library, and the only modules that may import it
     "shutil": {"privhelper.wireguard_go"},
 }
 REACH = {  # who of the helper touches the world by what; all but the pure ones may use `os`
-    "socket": {"__main__", "arguments", "kernel", "launch", "link", "notify", "server", "userspace", "watch",
-               "wireguard_go"},
-    "time": {"__main__", "hosts", "logs", "server", "userspace"},
+    "socket": {"__main__", "arguments", "kernel", "launch", "link", "notify", "profiles", "server", "userspace",
+               "watch", "wireguard_go"},
+    "time": {"__main__", "hosts", "lockdown", "logs", "server", "userspace"},
     "signal": {"sandbox", "server", "signals"},
     "selectors": {"logpipe", "server"},
-    "fcntl": {"hosts", "inherited", "spawn", "wireguard_go"},
+    "fcntl": {"hosts", "inherited", "profiles", "spawn", "wireguard_go"},
 }  # fmt: skip
 LAUNCHERS = {f"privhelper.{name}" for name in ("launch", "survey", "spawn", "handover", "wireguard_go", "logpipe")}
 """What prepares and starts processes, as root; the running helper has none of it in its memory."""
 HELPER_MAY_IMPORT = frozenset(  # besides itself; a longer list is a decision, not an accident
-    "__future__ argparse base64 collections contextlib ctypes dataclasses enum errno fcntl ipaddress json logging os "
-    "prctl pwd pyroute2 nacl re selectors shutil signal socket stat struct subprocess sys time typing".split()
+    "__future__ argparse base64 collections contextlib ctypes dataclasses enum errno fcntl ipaddress json landlockpy "
+    "logging os prctl pwd pyroute2 pyseccomp nacl re resource selectors shutil signal socket stat struct subprocess "
+    "sys termios time traceback typing".split()
 )
 
 
@@ -310,7 +324,7 @@ def test_the_checks_themselves_can_fail() -> None:
 
 def test_everything_imported_is_declared() -> None:
     """Nothing comes along only because some other package happens to bring it."""
-    declared = {"click", "cryptography", "h11", "ifaddr", "msgpack", "nacl", "pyroute2", "prctl"}
+    declared = set("click cryptography h11 ifaddr landlockpy msgpack nacl pyroute2 pyseccomp prctl".split())
     found = {target.split(".")[0] for targets in graph().values() for target in targets}
 
     assert found - set(sys.stdlib_module_names) - {"wesher", "privhelper"} == declared

@@ -272,6 +272,7 @@ class Machine:
             runtime_dir="/run/wesher",
             log_level="info",
             log_format="text",
+            sandbox="strict",
             show_key=False,
             split=self.split,
             expected=(),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.metadata
 import logging
 import os
 import random
@@ -26,16 +25,15 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
 from privhelper import logs, signals
+from privhelper.lockdown import Lockdown, NoSandbox
 from privhelper.notify import Notify
 from privhelper.protocol import Bye, Event, Failed, InForce
-from privhelper.sandbox import confine
 from wesher.config import AgentConfig, Contact
 from wesher.mesh.addresses import first_incarnation
 from wesher.mesh.desired import is_printable
@@ -47,6 +45,7 @@ from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState
 from wesher.runtime import report
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
+from wesher.runtime.confinement import lock_down
 from wesher.runtime.control import ControlServer
 from wesher.runtime.gossip import Gossip, bind
 from wesher.runtime.helper_client import HelperClient, HelperGone
@@ -60,6 +59,7 @@ from wesher.swim.event import Ahead, Conflict, Exchanged, Gone, Joined, LeaveFin
 from wesher.swim.event import Event as SwimEvent
 from wesher.swim.io import Endpoint
 from wesher.swim.node import Identity, Node
+from wesher.version import VERSION
 from wesher.wire.keyring import Keyring
 from wesher.wire.messages import NodeState
 
@@ -84,17 +84,8 @@ def main() -> NoReturn:
     """Read the configuration, run, and say in one line why not."""
     config = _read_config()
     logs.configure(config.log_level, config.log_format)
-    try:
-        status = asyncio.run(_run(config))
-    except (StartError, Refused) as error:
-        print(f"wesher: error: {error}", file=sys.stderr, flush=True)
-        status = 2 if isinstance(error, Refused) and error.usage else 1
-    except HelperGone as error:
-        log.error("stopping: %s", error)
-        status = 1
-    with suppress(OSError):
-        sys.stderr.flush()
-    os._exit(status)
+    asyncio.run(_to_the_end(config))
+    raise AssertionError("unreachable")
 
 
 def _read_config() -> AgentConfig:
@@ -102,8 +93,26 @@ def _read_config() -> AgentConfig:
         return AgentConfig.from_json(file.read())
 
 
+async def _to_the_end(config: AgentConfig) -> NoReturn:
+    """Not back to asyncio.run, which would start a thread to shut the worker down: none can be started any more."""
+    status = 1
+    try:
+        status = await _run(config)
+    except (StartError, NoSandbox, Refused) as error:
+        print(f"wesher: error: {error}", file=sys.stderr, flush=True)
+        status = 2 if isinstance(error, Refused) and error.usage else 1
+    except HelperGone as error:
+        log.error("stopping: %s", error)
+    except Exception:
+        log.exception("stopping")
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(status)
+
+
 async def _run(config: AgentConfig) -> int:
-    """Everything that needs opening, then `confine`, then the other half's first byte."""
+    """Everything that needs opening, then lockdown, then the other half's first byte."""
+    lockdown = Lockdown(config.sandbox)
     connection = socket.socket(fileno=HELPER_FD)
     notify = Notify(os.environ)
     for name in Notify.VARIABLES:
@@ -114,15 +123,12 @@ async def _run(config: AgentConfig) -> int:
         listener = control.listen()
     except OSError as error:
         raise StartError(f"control socket in {config.runtime_dir} cannot be made: {error.strerror}") from None
-    with suppress(OSError):  # a host without a hosts file need not know the name
-        socket.getaddrinfo("localhost", None)  # loads NSS while files may still be opened
-    confine()
-    # landlock belongs here, and seccomp after the worker thread has been started.
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker"))
     stop = Stop()
-    helper = HelperClient(connection, stop.on_helper_event)
     try:
+        lock_down(lockdown, config)
+        if config.split and lockdown.remark is not None:  # else the helper says it
+            log.warning("%s", lockdown.remark)
+        helper = HelperClient(connection, stop.on_helper_event)
         await control.start(listener)
         file = StateFile(config.state_file)
         saved = read_state(config, file)
@@ -258,7 +264,7 @@ class Agent:
     async def status(self) -> dict[str, Any]:
         """`wesher status --json`."""
         return report.status(
-            version=importlib.metadata.version("wesher"),
+            version=VERSION,
             pinned=self._standing.pinned,
             overlay_addr=str(self._standing.address),
             me=self._node.me,

@@ -6,7 +6,6 @@ has peers in force: they are taken over, so that a restart empties nothing.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import socket
@@ -22,6 +21,7 @@ from wesher.mesh.node_meta import Claim
 from wesher.mesh.saved_state import SavedState
 from wesher.runtime.clock import seconds_since_2020
 from wesher.runtime.helper_client import HelperClient, HelperGone
+from wesher.version import VERSION
 
 log = logging.getLogger("agent")
 
@@ -81,7 +81,7 @@ async def greet(config: AgentConfig, saved: SavedState, helper: HelperClient) ->
 
 async def _hello(config: AgentConfig, helper: HelperClient) -> Reply:
     try:
-        return await helper.ask(Hello(build=f"wesher-{importlib.metadata.version('wesher')}"[:31]))
+        return await helper.ask(Hello(build=f"wesher-{VERSION}"[:31]))
     except HelperGone:
         if not config.split:
             raise

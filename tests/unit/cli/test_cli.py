@@ -222,6 +222,7 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         runtime_dir="/run/wesher",
         log_level="warn",
         log_format="text",
+        sandbox="strict",
         show_key=False,
         split=False,
         expected=(),

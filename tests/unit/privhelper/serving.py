@@ -26,7 +26,7 @@ from privhelper.protocol import (
     decode_reply,
     encode_request,
 )
-from privhelper.server import Doors, Server
+from privhelper.server import Doors, Server, Signals
 from privhelper.userspace import UserspaceDevice
 from tests.lab.until import bound, until
 from tests.unit.privhelper.over_fakes import Helper
@@ -174,7 +174,7 @@ class Serving:
             self._open.append(listener)
             uid = os.getuid() if agent_uid is None else agent_uid
             doors = Doors(listener=listener, agent_uid=uid, linger=linger)
-        self.server = Server(self.tunnels, doors, self._notify, self.news, 7, device)  # type: ignore[arg-type]
+        self.server = Server(self.tunnels, doors, self._notify, Signals(), self.news, 7, device)  # type: ignore[arg-type]
         self.status: int | None = None
         self.violation: str | None = None
         self.failure: BaseException | None = None

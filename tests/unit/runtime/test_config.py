@@ -163,6 +163,7 @@ def config(**changes: object) -> AgentConfig:
         "runtime_dir": "/run/wesher",
         "log_level": "warn",
         "log_format": "text",
+        "sandbox": "strict",
         "show_key": False,
         "split": False,
         "expected": (("interface", "wgoverlay"),),
