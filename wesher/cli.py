@@ -20,7 +20,8 @@ from click.core import ParameterSource
 from privhelper.launch import attach, launch
 from privhelper.options import Option
 from privhelper.spawn import LaunchError, fill_standard_descriptors
-from wesher.check import Level, findings_lines, look
+from wesher.check.finding import Level, findings_lines
+from wesher.check.table import look
 from wesher.commands import COMMANDS
 from wesher.config import NOT_YET, OPTIONS, parse_cluster_key
 from wesher.control_client import NotRunning, Unusable

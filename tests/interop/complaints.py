@@ -20,5 +20,14 @@ HARMLESS = (
 
 def complaints(log: Iterable[str], name: str, allowed: Sequence[str] = ()) -> list[str]:
     """The lines of `name`'s log that complain, without those that a pattern of HARMLESS or `allowed` finds."""
-    patterns = [re.compile(text.replace("{name}", re.escape(name))) for text in (*HARMLESS, *allowed)]
+    patterns = [_compiled(pattern, name) for pattern in (*HARMLESS, *allowed)]
     return [line for line in log if COMPLAINT.search(line) and not any(pattern.search(line) for pattern in patterns)]
+
+
+def has_written(name: str, log: Iterable[str], pattern: str) -> bool:
+    """Whether a line of `name`'s log is like this."""
+    return any(map(_compiled(pattern, name).search, log))
+
+
+def _compiled(pattern: str, name: str) -> re.Pattern[str]:
+    return re.compile(pattern.replace("{name}", re.escape(name)))

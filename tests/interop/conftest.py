@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,12 @@ from tests.interop.loopback import Loopback
 from tests.interop.meeting import Meeting
 from tests.interop.requirements import say_what_was_skipped, stop_what_cannot_run
 from tests.interop.serf import Serfs
+from tests.interop.watched import Strangers
 from tests.lab import requirements
 
 __all__ = ["make_lab"]
 
-PEERS = pytest.StashKey[list[GoPeers | Serfs]]()
+PEERS = pytest.StashKey[list[Strangers[Any]]]()
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,10 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from types import TracebackType
 from typing import Any, Self
 
 from nacl.public import PrivateKey
@@ -20,7 +18,7 @@ from privhelper.addressing import derive
 from tests.e2e.mesh import CLUSTER_KEY
 from tests.interop import build
 from tests.interop.complaints import complaints
-from tests.interop.watched import Watched
+from tests.interop.watched import Strangers, Watched
 from tests.lab import Node, bound, until
 
 GOSSIP_PORT = 7946
@@ -243,62 +241,11 @@ class GoPeer:
             self._told.notify_all()
 
 
-class GoPeers:
-    """All Go peers of a test. They are gone after the block, and it fails if one of them complained about us.
-
-    A test that provokes complaints names them before: `expect` what must then be found in some log, `allow` what may.
-    """
+class GoPeers(Strangers[GoPeer]):
+    """All Go peers of a test."""
 
     def __init__(self) -> None:
-        self.all: list[GoPeer] = []
-        self._expected: list[str] = []
-        self._allowed: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-        if kind is None:
-            self.check()
-
-    def close(self) -> None:
-        """No process is left; events and logs are."""
-        for peer in self.all:
-            peer.close()
-
-    def start(self, name: str, address: str, port: int = GOSSIP_PORT, **keywords: Any) -> GoPeer:
-        """A GoPeer with these arguments."""
-        peer = GoPeer(name, address, port, **keywords)
-        self.all.append(peer)
-        return peer
-
-    def expect(self, pattern: str) -> None:
-        """Some peer has to write a line like this (regular expression; `{name}` is the writer); it is no complaint."""
-        self._expected.append(pattern)
-
-    def allow(self, pattern: str) -> None:
-        """A line like this is no complaint."""
-        self._allowed.append(pattern)
-
-    def check(self) -> None:
-        """Raise AssertionError for complaints that nobody named, and for expected ones that never came."""
-        found = {peer.name: lines for peer in self.all if (lines := peer.complaints(*self._expected, *self._allowed))}
-        assert not found, "Go complains:\n" + "\n".join(
-            f"{name}: {line}" for name, said in found.items() for line in said
-        )
-        for pattern in self._expected:
-            assert any(
-                re.search(pattern.replace("{name}", re.escape(peer.name)), line)
-                for peer in self.all
-                for line in peer.log
-            ), f"no Go peer wrote what was expected: {pattern}"
-
-    def report(self) -> str:
-        """The ends of their logs."""
-        return "\n".join(f"--- {peer.name}: {peer.last_words()}" for peer in self.all)
+        super().__init__("Go", GoPeer)
 
 
 def decode(meta: bytes) -> dict[str, Event]:

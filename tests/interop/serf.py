@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import subprocess
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.e2e.mesh import CLUSTER_KEY
-from tests.interop.complaints import complaints
-from tests.interop.watched import Watched
+from tests.interop.complaints import complaints, has_written
+from tests.interop.watched import Strangers, Watched
 from tests.lab import until
 
 VSN = bytes((1, 5, 2, 2, 5, 5))
 """What serf announces: memberlist's versions, then its own: from 2 to 5, speaking 5."""
 
-UP = re.compile("Serf agent running!")
+UP = "Serf agent running!"
 
 
 class Serf:
@@ -54,8 +52,8 @@ class Serf:
         argv += [f"-tag={tag}={value}" for tag, value in (tags or {}).items()]
         self._watched = Watched(argv, None, self.log.append)
         try:
-            until(lambda: self.has_written(UP.pattern) or not self._watched.alive(), 20, f"serf {name} is up")
-            assert self.has_written(UP.pattern), f"serf did not start: {self.last_words()}"
+            until(lambda: self.has_written(UP) or not self._watched.alive(), 20, f"serf {name} is up")
+            assert self.has_written(UP), f"serf did not start: {self.last_words()}"
         except BaseException:
             self.close()
             raise
@@ -67,7 +65,7 @@ class Serf:
 
     def has_written(self, pattern: str) -> bool:
         """Whether a line of its log is like this."""
-        return any(re.search(pattern, line) for line in self.log)
+        return has_written(self.name, self.log, pattern)
 
     def complaints(self, *allowed: str) -> list[str]:
         """What its log says against others, see complaints.py."""
@@ -114,46 +112,8 @@ class Serf:
         return "\n".join([*self.log[-lines:], self._watched.last_words(lines)])
 
 
-class Serfs:
-    """All agents of a test, gone after the block; it fails if one of them complained. As GoPeers."""
+class Serfs(Strangers[Serf]):
+    """All agents of a test."""
 
     def __init__(self) -> None:
-        self.all: list[Serf] = []
-        self._expected: list[str] = []
-        self._allowed: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for agent in self.all:
-            agent.close()
-        if kind is None:
-            self.check()
-
-    def start(self, name: str, address: str, port: int, **keywords: Any) -> Serf:
-        """A Serf with these arguments."""
-        agent = Serf(name, address, port, **keywords)
-        self.all.append(agent)
-        return agent
-
-    def expect(self, pattern: str) -> None:
-        """Some agent has to write a line like this; it is no complaint."""
-        self._expected.append(pattern)
-
-    def allow(self, pattern: str) -> None:
-        """A line like this is no complaint."""
-        self._allowed.append(pattern)
-
-    def check(self) -> None:
-        """Raise AssertionError for complaints that nobody named, and for expected ones that never came."""
-        found = [line for agent in self.all for line in agent.complaints(*self._expected, *self._allowed)]
-        assert not found, "serf complains:\n" + "\n".join(found)
-        for pattern in self._expected:
-            assert any(agent.has_written(pattern) for agent in self.all), f"no serf wrote what was expected: {pattern}"
-
-    def report(self) -> str:
-        """The ends of their logs."""
-        return "\n".join(f"--- {agent.name}: {agent.last_words()}" for agent in self.all)
+        super().__init__("serf", Serf)

@@ -1,4 +1,5 @@
-"""A program whose output is read line by line as it comes, on this machine or inside a node of the lab."""
+"""A program whose output is read line by line as it comes, on this machine or inside a node of the lab; and all the
+live peers of a test, whose complaints about us fail it."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import IO
+from types import TracebackType
+from typing import IO, Any, Generic, Protocol, Self, TypeVar
 
+from tests.interop.complaints import has_written
 from tests.lab import Node
 from tests.lab.namespaces import ENV, direct_children
 
@@ -101,6 +104,81 @@ class Watched:
                 return found[0]
             time.sleep(0.001)
         raise LookupError(f"{shlex.join(self.argv)} has ended")
+
+
+class Stranger(Protocol):
+    """A program of others that gossips with us. It runs from the start; `log` is what it has written, in lines."""
+
+    name: str
+
+    @property
+    def log(self) -> list[str]: ...
+
+    def complaints(self, *allowed: str) -> list[str]: ...
+
+    def close(self) -> None: ...
+
+    def last_words(self) -> str: ...
+
+
+S = TypeVar("S", bound=Stranger)
+
+
+class Strangers(Generic[S]):
+    """All programs of one kind in a test. They are gone after the block, and it fails if one complained about us.
+
+    A test that provokes complaints names them before: `expect` what must then be found in some log, `allow` what may.
+    kind: as a failure calls them. make: starts one.
+    """
+
+    def __init__(self, kind: str, make: Callable[..., S]) -> None:
+        self.all: list[S] = []
+        self._kind = kind
+        self._make = make
+        self._expected: list[str] = []
+        self._allowed: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if kind is None:
+            self.check()
+
+    def close(self) -> None:
+        """No process is left; what they saw and wrote is."""
+        for stranger in self.all:
+            stranger.close()
+
+    def start(self, name: str, address: str, *arguments: Any, **keywords: Any) -> S:
+        """One more, made with these arguments."""
+        stranger = self._make(name, address, *arguments, **keywords)
+        self.all.append(stranger)
+        return stranger
+
+    def expect(self, pattern: str) -> None:
+        """Somebody has to write a line like this (regular expression; `{name}` is the writer); it is no complaint."""
+        self._expected.append(pattern)
+
+    def allow(self, pattern: str) -> None:
+        """A line like this is no complaint."""
+        self._allowed.append(pattern)
+
+    def check(self) -> None:
+        """Raise AssertionError for complaints that nobody named, and for expected ones that never came."""
+        found = [f"{one.name}: {line}" for one in self.all for line in one.complaints(*self._expected, *self._allowed)]
+        assert not found, f"{self._kind} complains:\n" + "\n".join(found)
+        for pattern in self._expected:
+            assert any(has_written(one.name, one.log, pattern) for one in self.all), (
+                f"{self._kind} never wrote what was expected: {pattern}"
+            )
+
+    def report(self) -> str:
+        """The ends of their logs."""
+        return "\n".join(f"--- {one.name}: {one.last_words()}" for one in self.all)
 
 
 def _read(stream: IO[str], to: Callable[[str], None]) -> None:

@@ -59,7 +59,10 @@ class SwimConfig:
 
     @classmethod
     def mesh(cls) -> SwimConfig:
-        """Ours: a dead node is known to all of 100 within 10 s, with round trips of 300 ms of which a tenth fails.
+        """Ours: most deaths are known to all of 100 within 10 s, with round trips of 300 ms of which a tenth fails.
+
+        That is a median of 9.3 s; one death in five takes longer, and the longest of 40 took 12.0. To 30 members all
+        were known within 10 s.
 
         A death takes the wait for the first probe, that probe, the shortest suspicion, and the spreading of the news:
         half a second or so, a probe's time, mult * log10(n) intervals, and half a second. memberlist's LAN numbers

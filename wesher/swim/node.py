@@ -30,7 +30,7 @@ from wesher.swim.membership import Membership
 from wesher.swim.outbox import Outbox
 from wesher.swim.probe import ProbeStep, StreamPing
 from wesher.swim.probing import Probing
-from wesher.swim.push_pull import news, speaks_our_protocol
+from wesher.swim.push_pull import news
 from wesher.swim.streams import StreamResult, Streams
 from wesher.wire.errors import WireError
 from wesher.wire.keyring import Keyring
@@ -226,10 +226,12 @@ class Node:
 
     def _merge(self, exchange: PushPull, now: float) -> None:
         self.counters.update(error.code for error in exchange.rejected)
-        foreign = (entry for entry in exchange.nodes if not speaks_our_protocol(entry.vsn, self.identity.vsn))
-        self.counters.update("protocol version" for _ in foreign)
-        for message in news(exchange, self.identity):
-            self._membership.hear(message, now)
+        for entry in exchange.nodes:
+            message = news(entry, self.identity)
+            if message is None:
+                self.counters["protocol version"] += 1
+            else:
+                self._membership.hear(message, now)
 
     # --- what is due
 

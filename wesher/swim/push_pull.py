@@ -5,7 +5,7 @@ Both directions are the same message; this is what goes into it, and what comes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from wesher.swim.member import Identity, Member
 from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState, PushPull, Suspect
@@ -16,22 +16,21 @@ def everything(members: Iterable[Member], *, join: bool) -> PushPull:
     return PushPull(join, tuple(member.as_entry() for member in members))
 
 
-def news(exchange: PushPull, me: Identity) -> Iterator[Alive | Suspect | Dead]:
-    """What an exchange tells, as the messages that would tell it by gossip.
+def news(entry: PushNodeState, me: Identity) -> Alive | Suspect | Dead | None:
+    """What an entry tells, as the message that would tell it by gossip; None if it is of another protocol.
 
     A remote verdict of death is only a suspicion here, which the member can refute; a leave was its own word. An
     entry of another protocol costs itself, where memberlist drops the whole exchange for it.
     """
-    for entry in exchange.nodes:
-        if not speaks_our_protocol(entry.vsn, me.vsn):
-            continue
-        match entry.state:
-            case NodeState.ALIVE:
-                yield _alive(entry, me.port)
-            case NodeState.SUSPECT | NodeState.DEAD:
-                yield Suspect(entry.incarnation, entry.name, me.name)
-            case NodeState.LEFT:
-                yield Dead(entry.incarnation, entry.name, entry.name)
+    if not speaks_our_protocol(entry.vsn, me.vsn):
+        return None
+    match entry.state:
+        case NodeState.ALIVE:
+            return _alive(entry, me.port)
+        case NodeState.SUSPECT | NodeState.DEAD:
+            return Suspect(entry.incarnation, entry.name, me.name)
+        case NodeState.LEFT:
+            return Dead(entry.incarnation, entry.name, entry.name)
 
 
 def speaks_our_protocol(vsn: bytes, ours: bytes) -> bool:

@@ -4,100 +4,20 @@ links and networks, is in tests/e2e/test_check.py.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
 import stat
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from tests.unit.cli.daemon import serving
+from tests.unit.cli.saved import TEXT, save
 from tests.unit.cli.test_cli import subprocess_run
 from wesher import cli, plan
-from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, render
 from wesher.runtime.bind_addr import InterfaceAddress
-
-KEY, OTHER_KEY = bytes(range(32)), bytes(32)
-TEXT = base64.b64encode(KEY).decode()
-NOBODY = SavedState(KEY, (), None)
-
-Run = Callable[..., tuple[int, str, str]]
-Found = Callable[..., list[tuple[str, str]]]
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One that every user may enter."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as path:
-        os.chmod(path, 0o755)
-        yield Path(path)
-
-
-@pytest.fixture
-def run(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `wesher check` on a host called node-a with one private address: exit status, stdout, stderr."""
-    monkeypatch.setattr(plan.socket, "gethostname", lambda: "node-a")
-    address = InterfaceAddress("eth0", IPv4Address("192.168.1.10"), 24)
-    monkeypatch.setattr(plan, "interface_addresses", lambda leave_out: [address])
-    (directory / "hosts").write_text("127.0.0.1 localhost\n192.0.2.9 printer\n")
-
-    def run(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        for name in [name for name in os.environ if name.startswith("WESHER_")]:
-            monkeypatch.delenv(name)
-        ours = {"STATE_DIR": "state", "RUNTIME_DIR": "run", "HOSTS_FILE": "hosts"}
-        ours = {f"WESHER_{name}": str(directory / file) for name, file in ours.items()}
-        if os.geteuid() == 0:
-            ours["WESHER_USER"] = "64001:64002"
-        for name, value in (ours | dict(env or {})).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["wesher", "check", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        out, err = capsys.readouterr()
-        return (code if isinstance(code, int) else 0), out, err
-
-    return run
-
-
-@pytest.fixture
-def found(run: Run) -> Found:
-    """What a check has to say of one thing: levels and texts."""
-
-    def found(what: str, *arguments: str, env: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-        code, out, err = run("--json", *arguments, env=env)
-        findings = json.loads(out)["findings"]
-        assert err == ""
-        assert code == (1 if any(finding["level"] == "error" for finding in findings) else 0)
-        return [(finding["level"], finding["text"]) for finding in findings if finding["what"] == what]
-
-    return found
-
-
-@pytest.fixture
-def helper(directory: Path) -> Iterator[socket.socket]:
-    """A helper's socket, for everybody."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as listener:
-        listener.bind(str(directory / "helper.sock"))
-        os.chmod(directory / "helper.sock", 0o666)
-        listener.listen()
-        yield listener
-
-
-def save(directory: Path, state: SavedState | bytes) -> Path:
-    """A state file."""
-    path = directory / "state" / "wgoverlay.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(state if isinstance(state, bytes) else render(state))
-    if os.geteuid() == 0:
-        os.chown(path, 64001, 64001)
-    return path
 
 
 def look_around(directory: Path) -> dict[str, tuple[int, bytes]]:
@@ -289,128 +209,3 @@ def test_what_the_helper_decides_is_not_looked_at(run, directory, helper):
     seen = {finding["what"] for finding in json.loads(out)["findings"]}
     assert seen >= {"wireguard", "wireguard port", "interface", "overlay", "hosts file", "privilege"}
     assert "helper socket" not in seen
-
-
-# --- state and key
-
-NODES = (SavedNode("node-b", "192.0.2.2", None), SavedNode("a.b", "192.0.2.3", None))
-MINE = SavedState(KEY, NODES, OwnClaim("node-a", 1, 0, 1))
-
-
-def test_a_saved_state_is_told_without_its_key(run, found, directory):
-    """Whose it is, how many members, which; and that the key is there."""
-    path = save(directory, MINE)
-    text = f"{path}: the state of node-a: the cluster key, 2 members (node-b, a.b)"
-    assert found("state file") == [("ok", text)]
-    assert found("cluster key") == [("ok", "the saved one")]
-    assert found("join") == [("ok", "nobody named: 2 saved members will be tried")]
-    assert TEXT not in run()[1]
-
-
-def test_a_state_of_another_name_is_warned_of(found, directory):
-    """The address is derived from the name."""
-    path = save(directory, SavedState(KEY, (), OwnClaim("node-z", 1, 0, 1)))
-    assert found("state file")[0][0] == "ok"
-    ((level, text),) = found("state file")[1:]
-    assert (level, text.startswith(f"{path} is that of node-z, and this node is node-a")) == ("warning", True)
-
-
-def test_a_damaged_state_is_an_error_without_a_key_and_a_warning_with_one(found, directory):
-    """As a start takes it; of a newer version's file the rest is used."""
-    path = save(directory, b"rubbish")
-    ((level, text),) = found("state file")
-    assert level == "error"
-    assert text.startswith(f"state file {path}: not JSON: ")
-    assert text.endswith("; give --cluster-key, or --init for a new cluster")
-    key_file = directory / "key"
-    key_file.write_text(TEXT)
-    key_file.chmod(0o600)
-    ((level, text),) = found("state file", "--cluster-key-file", str(key_file))
-    assert (level, text.startswith(f"{path}: not JSON: "), text.endswith("kept aside")) == ("warning", True, True)
-    save(directory, render(MINE).replace(b'"Wesher": {', b'"Wesher": {"Later": 1,'))
-    assert [level for level, _ in found("state file")] == ["warning", "ok"]
-    save(directory, render(MINE)[:150])
-    assert [level for level, _ in found("state file")] == ["warning", "ok"]
-
-
-def test_no_state_is_a_new_cluster(found, directory):
-    """And so is --init, whatever there is."""
-    assert found("state file") == [("ok", f"{directory}/state/wgoverlay.json is not there yet")]
-    assert found("cluster key") == [("ok", "none is given or saved: a new one will be generated")]
-    path = save(directory, MINE)
-    assert found("state file", "--init") == [("ok", f"a new cluster, as --init says; {path} will be kept aside")]
-    assert found("cluster key", "--init")[0][1].startswith("none is given or saved")
-
-
-def test_joining_without_a_key_is_warned_of(found):
-    """A generated one is nobody else's."""
-    ((level, text),) = found("cluster key", "--join", "127.0.0.1:1")
-    assert (level, "who is joined will not know a new one" in text) == ("warning", True)
-
-
-def test_it_is_told_where_the_key_comes_from(found, directory):
-    """A file that everybody reads, and a key that the state does not have, are warned of as well."""
-    key_file = directory / "cluster-key"
-    key_file.write_text(TEXT)
-    key_file.chmod(0o600)
-    option = ("--cluster-key-file", str(key_file))
-    assert found("cluster key", *option) == [("ok", f"given in {key_file}")]
-    credential = found("cluster key", env={"CREDENTIALS_DIRECTORY": str(directory)})
-    assert credential == [("ok", f"given as a credential, {key_file}")]
-    key_file.chmod(0o604)
-    save(directory, SavedState(OTHER_KEY, (), None))
-    (readable, given, another) = found("cluster key", *option)
-    assert readable == ("warning", f"every user can read the cluster key in {key_file}; chmod 600 it")
-    assert given == ("ok", f"given in {key_file}")
-    assert another[1].startswith("the state file has another")
-    key_file.write_text("c2VjcmV0")
-    key_file.chmod(0o600)
-    reason = "unsupported cluster key length; expected 32, got 6"
-    assert found("cluster key", *option) == [("error", f"cluster key file {key_file}: {reason}")]
-
-
-def test_a_directory_is_there_or_will_be_made_or_is_an_error(found, directory):
-    """With the words of the start."""
-    split = ("--helper-socket", "/nonexistent")  # any user may be an agent
-    assert found("state directory", *split) == [("ok", f"{directory}/state will be made")]
-    assert found("runtime directory", *split) == [("ok", f"{directory}/run will be made")]
-    save(directory, NOBODY)
-    assert found("state directory", *split) == [("ok", f"{directory}/state can be used")]
-    ((level, text),) = found("state directory", *split, "--state-dir", f"{directory}/hosts")
-    assert (level, text.startswith(f"directory {directory}/hosts cannot be used: Not a directory")) == ("error", True)
-    ((level, text),) = found("runtime directory", *split, "--runtime-dir", f"{directory}/hosts/run")
-    assert (level, "/hosts/run cannot be made: Not a directory" in text) == ("error", True)
-
-
-# --- the hosts file
-
-
-def test_members_without_a_line_are_named(found, directory):
-    """By what the file has already, and by --hosts-suffix."""
-    save(directory, SavedState(KEY, (*NODES, SavedNode("printer", "192.0.2.4", None)), None))
-    can = ("ok", f"{directory}/hosts can be written")
-    taken = "printer: name stands in the hosts file already"
-    outside = "a.b: name lies outside --hosts-suffix"
-    assert found("hosts file") == [can, ("warning", f"saved members that will have no line: {taken}")]
-    suffixed = found("hosts file", "--hosts-suffix", "mesh.example")
-    assert suffixed == [can, ("warning", f"saved members that will have no line: {outside}")]
-    assert found("hosts file", "--no-etc-hosts") == [("ok", "not managed, as --no-etc-hosts says")]
-
-
-def test_a_name_that_others_cannot_write_is_warned_of(found, directory, monkeypatch):
-    """This host's own, which its own file shows nowhere."""
-    for name, reason in (("a.b", "name lies outside --hosts-suffix"), ("wpad", None), ("node_a", "not a host name")):
-        monkeypatch.setattr(plan.socket, "gethostname", lambda name=name: name)
-        warnings = [text for level, text in found("hosts file", "--hosts-suffix", "mesh.example") if level == "warning"]
-        assert [reason in text for text in warnings] == ([] if reason is None else [True])
-
-
-def test_a_hosts_file_that_cannot_be_used_is_a_warning(found, directory):
-    """A start would do without."""
-    ((level, text),) = found("hosts file", "--hosts-file", f"{directory}/none")
-    assert (level, text.startswith(f"{directory}/none cannot be opened (No such file or directory)")) == (
-        "warning",
-        True,
-    )
-    ((level, text),) = found("hosts file", "--hosts-file", str(directory))
-    assert (level, "peers' names will not be written" in text) == ("warning", True)

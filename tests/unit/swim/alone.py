@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from typing import Final
@@ -15,7 +16,7 @@ from wesher.swim.node import Node
 from wesher.wire.codec import encode
 from wesher.wire.keyring import Keyring
 from wesher.wire.limits import VSN
-from wesher.wire.messages import Alive, Message
+from wesher.wire.messages import Alive, IndirectPing, Message, Ping
 from wesher.wire.packet import open_packet, seal_packet
 from wesher.wire.stream import StreamReader, seal_stream
 
@@ -93,3 +94,17 @@ def spoken(node: Node) -> list[tuple[int, object]]:
             case Connect(number, to):
                 found.append((number, to))
     return found
+
+
+def indirect(nack: bool = True, **changes: object) -> IndirectPing:
+    """Member c's request to ping member b."""
+    return replace(IndirectPing(77, endpoint(2).ip.packed, PORT, "b", nack), **changes)
+
+
+def probing(node: Node, now: float = START) -> tuple[float, Endpoint, Ping]:
+    """Let time pass until the node pings somebody: when, whom, and what."""
+    while True:
+        now = max(now, node.get_timer())
+        node.handle_timer(now)
+        for to, message in answers(node, Ping):
+            return now, to, message

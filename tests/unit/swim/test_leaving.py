@@ -1,14 +1,17 @@
-"""Leaving: over at one of three moments, and never twice."""
+"""Leaving: told as one's own word, over at one of three moments, and never undone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.unit.swim.alone import knowing, sealed
-from tests.unit.swim.virtual import START, endpoint, make_node
+from tests.unit.swim.alone import LAN, STRANGER, alive, answers, knowing, sealed, waiting
+from tests.unit.swim.virtual import START, TODAY, endpoint, make_node
 from wesher.swim.event import LeaveFinished
 from wesher.swim.leaving import Leaving
-from wesher.wire.messages import Dead
+from wesher.wire.codec import encode
+from wesher.wire.messages import Ack, Dead, NodeState, Ping, Suspect
 
 
 def leaving(timeout: float = 5.0) -> Leaving:
@@ -59,6 +62,9 @@ def test_a_leave_is_over_once():
     assert leave.is_over
 
 
+# --- a node that leaves
+
+
 def test_a_node_says_once_that_its_leave_is_over():
     """Though it lives on for as long as its process does."""
     node = knowing("b")
@@ -86,3 +92,68 @@ def test_one_live_listener_is_worth_a_farewell():
     assert node.events() == []
     node.handle_timer(START)
     assert node.events() == []
+
+
+def test_a_leave_names_itself_as_accuser_and_ends_when_told_to_its_limit():
+    """Four packets for so few members; one goes to each of them a round."""
+    node = knowing("b")
+    node.leave(START)
+    assert node.me.state is NodeState.LEFT
+    farewells = []
+    while LeaveFinished() not in node.events():
+        node.handle_timer(node.get_timer())
+        farewells += answers(node, Dead)  # by gossip, or beside a ping
+    assert farewells == [(endpoint(2), Dead(1, "a", "a"))] * 4
+
+
+def test_a_leave_is_told_at_once():
+    """The process that leaves has little time: the next tick of gossip would cost a fifth of a second of it."""
+    node = knowing("b")
+    node.leave(START)
+    assert node.get_timer() == START
+    node.handle_timer(START)
+    assert answers(node, Dead) == [(endpoint(2), Dead(1, "a", "a"))]
+
+
+def test_a_leave_that_nobody_can_be_told_of_ends_at_once():
+    """A lone node, and one whose peers are all gone."""
+    node = knowing("b")
+    node.receive_datagram(sealed(Dead(1, "b", "b")), STRANGER, START)
+    node.events()
+    node.leave(START)
+    assert node.events() == [LeaveFinished()]
+
+
+def test_a_leave_needs_nobodys_belief():
+    """Not even our own calendar's: driven to the very edge of it just now, we leave all the same."""
+    node = knowing("b")
+    node.receive_datagram(sealed(Suspect(TODAY + 86_400, "a", "x")), STRANGER, START)
+    assert node.me.incarnation == TODAY + 86_401
+    node.leave(START)
+    assert node.me.state is NodeState.LEFT
+    assert waiting(node) == [encode(Dead(TODAY + 86_401, "a", "a"))]
+
+
+def test_a_leaving_node_goes_on_probing_and_gossiping():
+    """As memberlist does: until its leave is told, it is a member like others."""
+    node = knowing("b", "c", config=replace(LAN, retransmit_mult=1000))
+    node.leave(START)
+    asked = set()
+    while node.get_timer() < START + LAN.leave_timeout:
+        node.handle_timer(node.get_timer())
+        asked |= {to for to, _ in answers(node, Ping)}
+    assert asked == {endpoint(2), endpoint(3)}
+
+
+def test_who_has_left_stays_gone():
+    """No accusation, no echo of ourselves, no second leave and no update undoes it; pings are still answered."""
+    node = knowing("b")
+    node.leave(START)
+    left = node.me
+    for news in (Suspect(9, "a", "b"), Dead(9, "a", "b"), alive("a", 1, 9), alive("a", 9, 9)):
+        node.receive_datagram(sealed(news), STRANGER, START)
+    node.leave(START + 1)
+    node.update_meta(b"new", START + 1)
+    assert node.me == left
+    node.receive_datagram(sealed(Ping(1, "a")), STRANGER, START + 1)
+    assert [message for _, message in answers(node, Ack)] == [Ack(1)]

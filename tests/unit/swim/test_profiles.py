@@ -70,8 +70,8 @@ def test_a_suspicion_of_the_mesh_profile_outlasts_who_reads_late(size):
 
 
 @pytest.mark.parametrize(("size", "seed"), [(3, 0), (10, 1), (10, 2), (30, 3), (100, 4)])
-def test_a_dead_node_is_known_to_all_in_ten_seconds_on_a_bad_line(size, seed):
-    """Of 100 members, and sooner in a smaller mesh; nobody else is buried."""
+def test_most_deaths_on_a_bad_line_are_known_to_all_in_ten_seconds(size, seed):
+    """To 30 members each, to 100 this one and four of five; nobody else is buried."""
     found = death(seed, SwimConfig.mesh(), size)
     print(found)
     assert found.all <= 10
@@ -102,9 +102,16 @@ def test_the_figures_are_of_these_numbers():
 
 
 def test_the_figures_bear_out_what_is_claimed():
-    """Half of the deaths among 100 are known to all within 10 s, and nobody dies of a bad line alone."""
+    """Four of five deaths among 100 are known to all within 10 s, and nobody dies of a bad line alone.
+
+    All deaths are where fewer have to hear of them.
+    """
     rows = [row for row in load() if row["profile"] == "mesh"]
     deaths = [row for row in rows if row["measure"] == "death"]
     calm = [row for row in rows if row["measure"] == "quiet"]
-    assert median(row["all"] for row in deaths if row["size"] == 100) <= 10
+    of_100 = [row["all"] for row in deaths if row["size"] == 100]
+    assert median(of_100) == pytest.approx(9.3, abs=0.05)
+    assert fmean(seconds > 10 for seconds in of_100) == pytest.approx(0.2)
+    assert max(of_100) == pytest.approx(12.0, abs=0.05)
+    assert max(row["all"] for row in deaths if row["size"] <= 30) <= 10
     assert {row["false_deaths"] for row in deaths + calm} == {0}

@@ -9,7 +9,7 @@ from tests.unit.swim.virtual import PORT, endpoint
 from wesher.swim.member import Identity
 from wesher.swim.push_pull import news, speaks_our_protocol
 from wesher.wire.limits import VSN
-from wesher.wire.messages import NodeState, PushNodeState, PushPull
+from wesher.wire.messages import NodeState, PushNodeState
 
 ME = Identity("a", endpoint(1).ip.packed, 7000)
 
@@ -18,8 +18,7 @@ ME = Identity("a", endpoint(1).ip.packed, 7000)
 def test_an_entry_without_a_port_means_ours(announced, understood):
     """As memberlist reads it; any other port is the member's own."""
     entry = PushNodeState("b", endpoint(2).ip.packed, announced, b"", 1, NodeState.ALIVE, VSN)
-    (told,) = news(PushPull(False, (entry,)), ME)
-    assert told.port == understood
+    assert news(entry, ME).port == understood
 
 
 @pytest.mark.parametrize(
@@ -54,4 +53,4 @@ def test_what_an_exchange_tells_of_the_living_is_their_own_announcement():
     """Word for word, so that it can be passed on."""
     announced = alive("b", 2, 7, b"meta")
     entry = PushNodeState("b", announced.addr, PORT, b"meta", 7, NodeState.ALIVE, VSN)
-    assert list(news(PushPull(False, (entry,)), ME)) == [announced]
+    assert news(entry, ME) == announced

@@ -1,0 +1,104 @@
+"""What lasts: the directories, the state file and the cluster key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from privhelper.handover import check_runtime, check_state
+from wesher.check.finding import Said, error, ok, some, warning
+from wesher.check.start import REFUSALS, Start
+from wesher.mesh.saved_state import SavedState
+from wesher.plan import key_path
+from wesher.show import plain
+
+
+def state_directory(start: Start) -> Said:
+    """Whether the agent can use it, or it can be made."""
+    if isinstance(start.users, REFUSALS):
+        return
+    path = start.values["state-dir"]
+    is_there = check_state(path, start.config.state_file, start.users[0])
+    yield ok(f"{path} can be used" if is_there else f"{path} will be made")
+
+
+def runtime_directory(start: Start) -> Said:
+    """Whether the agent can use it, or it can be made."""
+    if isinstance(start.users, REFUSALS):
+        return
+    path = start.values["runtime-dir"]
+    is_there = check_runtime(path, start.users[0])
+    yield ok(f"{path} can be used" if is_there else f"{path} will be made")
+
+
+def state_file(start: Start) -> Said:
+    """Whose state there is, and what of it can be used."""
+    if isinstance(start.saved, REFUSALS):
+        raise start.saved
+    path, saved = start.config.state_file, start.saved
+    if start.config.init:
+        aside = f"; {path} will be kept aside" if os.path.lexists(path) else ""
+        yield ok(f"a new cluster, as --init says{aside}")
+    elif saved.remark is not None:
+        aside = "; it will be kept aside" if os.path.lexists(path) else ""
+        yield warning(f"{path}: {saved.remark}{aside}")
+    elif not os.path.lexists(path):
+        yield ok(f"{path} is not there yet")
+    if saved.nodes or saved.cluster_key is not None:
+        yield ok(f"{path}: {_contents(saved)}")
+    if saved.own is not None and saved.own.node_name != start.pinned.node_name and not start.config.split:
+        yield warning(
+            f"{path} is that of {plain(saved.own.node_name)}, and this node is {plain(start.pinned.node_name)}: "
+            "its address will change, and others may see both for a while"
+        )
+    yield from _unwritable(start)
+
+
+def _contents(saved: SavedState) -> str:
+    key = "the cluster key" if saved.cluster_key is not None else "no cluster key"
+    owner = "" if saved.own is None else f" of {plain(saved.own.node_name)}"
+    names = f" ({some([plain(node.name) for node in saved.nodes])})" if saved.nodes else ""
+    return f"the state{owner}: {key}, {len(saved.nodes)} members{names}"
+
+
+def _unwritable(start: Start) -> Said:
+    directory = start.values["state-dir"]
+    if not os.path.isdir(directory) or not os.statvfs(directory).f_flag & os.ST_RDONLY:
+        return
+    if start.key is None and not isinstance(start.saved, REFUSALS) and start.saved.cluster_key is None:
+        yield error(f"{directory} is read-only, and a new cluster key would be lost: make it writable, or give a key")
+    else:
+        yield warning(f"{directory} is read-only, and members will not be remembered: make it writable")
+
+
+def cluster_key(start: Start) -> Said:
+    """Where the key comes from."""
+    for remark in start.key_remarks:
+        yield warning(remark)
+    if isinstance(start.key, REFUSALS):
+        raise start.key
+    saved = None if isinstance(start.saved, REFUSALS) else start.saved.cluster_key
+    if start.key is not None:
+        yield ok(f"given {_where(start.values)}")
+        if saved not in (None, start.key):
+            yield warning(
+                "the state file has another, which will be kept aside with it; members that still have that one will "
+                "not be joined"
+            )
+    elif saved is not None:
+        yield ok("the saved one")
+    elif isinstance(start.saved, REFUSALS):
+        return
+    elif start.config.join:
+        yield warning("none is given or saved, and who is joined will not know a new one; give --cluster-key-file")
+    else:
+        yield ok("none is given or saved: a new one will be generated")
+
+
+def _where(values: Mapping[str, Any]) -> str:
+    """Where the key was given: the command line moves one typed there, or in a variable, to a file of nobody's."""
+    path = key_path(values)
+    if path is None or path.startswith("/proc/self/fd/"):
+        return "as an option or variable"
+    return f"in {path}" if values["cluster-key-file"] is not None else f"as a credential, {path}"

@@ -1,0 +1,101 @@
+"""What the helper would make: WireGuard, its port, its interface and its addresses."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+from privhelper import wireguard_go
+from privhelper.addressing import MAX_ATTEMPT, derive
+from privhelper.sandbox import Identity
+from privhelper.spawn import LaunchError
+from wesher.check.finding import Said, error, ok, warning
+from wesher.check.start import REFUSALS, Start
+from wesher.show import plain
+
+
+def backend(start: Start) -> Said:
+    """Whose WireGuard it would be."""
+    # Not at the top, here and below: it brings pyroute2 along, which the other commands need not wait for.
+    from privhelper.survey import NO_KERNEL_WIREGUARD, kernel_would_give_wireguard  # noqa: PLC0415
+
+    kind = start.values["wireguard"]
+    in_kernel = kind != "userspace" and kernel_would_give_wireguard()
+    untold = "whether the kernel would load its own cannot be told without making it, for its modules are not in sight"
+    if in_kernel:
+        yield ok("the kernel's")
+    elif kind == "kernel" and in_kernel is None:
+        yield warning(untold)
+    elif kind == "kernel":
+        yield error(NO_KERNEL_WIREGUARD)
+    elif in_kernel is None:
+        yield warning(untold)
+        yield from _userspace(start)
+    else:
+        yield from _userspace(start)
+
+
+def _userspace(start: Start) -> Said:
+    program = wireguard_go.look()
+    if os.geteuid() != 0 and not start.assumed:
+        wireguard_go.check_directory(Identity(os.getuid(), os.getgid()))
+    yield ok(f"wireguard-go {wireguard_go.version(program)}, in userspace")
+
+
+def port(start: Start) -> Said:
+    """Whether WireGuard's port is free."""
+    from privhelper.survey import Survey  # noqa: PLC0415
+
+    with closing(Survey(start.pinned)) as survey:
+        try:
+            survey.port()
+        except LaunchError:
+            if start.running is not False or not _left_a_link(start):
+                raise
+            yield ok(f"{start.pinned.wireguard_port} is in use by the interface that will be made anew")
+        else:
+            yield ok(f"{start.pinned.wireguard_port} is free, UDP")
+
+
+def interface(start: Start) -> Said:
+    """Whether the name is free, or an earlier run's."""
+    name = start.pinned.interface
+    if start.running:
+        yield ok(f"{name} is not looked at: wesher runs")
+    elif not _is_stale(start):
+        yield ok(f"{name} is free")
+    elif start.running is None:
+        yield warning(f"{name} is wesher's, which may run: use sudo to know")
+    else:
+        yield ok(f"{name} is left from an earlier run, and will be made anew")
+
+
+def _is_stale(start: Start) -> bool:
+    """Whether an earlier run left the link. Raises LaunchError where it is somebody else's."""
+    from privhelper.survey import Survey, kernel_would_give_wireguard  # noqa: PLC0415
+
+    in_kernel = bool(start.values["wireguard"] != "userspace" and kernel_would_give_wireguard())
+    with closing(Survey(start.pinned)) as survey:
+        return survey.finds_stale_link(in_kernel=in_kernel)
+
+
+def _left_a_link(start: Start) -> bool:
+    try:
+        return _is_stale(start)
+    except LaunchError:  # another row's to tell
+        return False
+
+
+def overlay(start: Start) -> Said:
+    """This node's address, and what is wrong with the net around it."""
+    from privhelper.survey import Survey  # noqa: PLC0415
+
+    pinned = start.pinned
+    with closing(Survey(pinned)) as survey:
+        shadow = survey.overlay()
+    claim = None if isinstance(start.saved, REFUSALS) else start.saved.own_for(pinned.node_name)
+    attempt = claim.attempt if claim is not None and claim.attempt <= MAX_ATTEMPT else 0
+    address = derive(pinned.overlay_net, pinned.node_name.encode("ascii"), attempt)
+    yield ok(f"{plain(pinned.node_name)} is {address} in {pinned.overlay_net}")
+    if shadow is not None:
+        yield warning(shadow)
