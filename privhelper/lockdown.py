@@ -16,11 +16,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Collection
+from typing import Final
 
 from privhelper import landlock, sandbox, seccomp
 from privhelper.landlock import Grants
 from privhelper.options import OFF, STRICT
 from privhelper.profiles import Profile
+
+_MDWE: Final = "MDWE (Linux 6.3)"
 
 
 class NoSandbox(Exception):
@@ -37,6 +40,14 @@ def check(mode: str) -> None:
                 f"this kernel has no {layer}, or it is switched off here (boot option lsm=, a container's own filter); "
                 "give --sandbox available to run without it"
             )
+
+
+def lacking() -> list[str]:
+    """What this kernel does not have; nothing is changed."""
+    version = landlock.abi()
+    found = [] if seccomp.is_available() else ["seccomp"]
+    found += [] if sandbox.can_forbid_new_code() else [_MDWE]
+    return found + (landlock.lacking(version) if version else ["landlock"])
 
 
 def _warm_up() -> None:
@@ -76,7 +87,7 @@ class Lockdown:
         if self._mode == OFF:
             return
         if not sandbox.forbid_new_code():
-            self._lacking.append("MDWE (Linux 6.3)")
+            self._lacking.append(_MDWE)
         if version := landlock.abi():
             self._lacking += landlock.lacking(version)
         self._do("landlock", lambda: landlock.restrict(grants))

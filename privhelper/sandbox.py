@@ -42,6 +42,7 @@ _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _PR_SET_MDWE: Final = 65
+_PR_GET_MDWE: Final = 66
 _PR_MDWE_REFUSE_EXEC_GAIN: Final = 1
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _CAP_HEADER: Final = struct.Struct("@Ii")  # version, pid (0: this process)
@@ -97,6 +98,11 @@ def confine(capabilities: Collection[int] = ()) -> None:
     _set_capabilities(capabilities, inheritable=())
     prctl.set_no_new_privs(1)
     prctl.set_dumpable(0)
+
+
+def can_forbid_new_code() -> bool:
+    """Whether this kernel has MDWE, since Linux 6.3."""
+    return bool(_libc.prctl(_PR_GET_MDWE, 0, 0, 0, 0) >= 0)
 
 
 def forbid_new_code() -> bool:

@@ -79,6 +79,7 @@ SHARED = {  # what of the helper the daemon's parts may import; whoever is not n
         "handover",
         "hosts",
         "identity",
+        "lockdown",
         "options",
         "policy",
         "sandbox",

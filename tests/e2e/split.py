@@ -18,7 +18,7 @@ from tests.lab.lab import wesher_command
 LISTENING = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
 
 HELPERS = frozenset(option.name for option in HELPER)
-BOTH = frozenset(("interface", "log-level", "log-format"))
+BOTH = frozenset(("interface", "log-level", "log-format", "sandbox"))
 
 # Before the node's own first service: udev makes the TUN device everybody's, and directories belong to their users.
 PREPARE = f"""

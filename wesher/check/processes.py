@@ -6,7 +6,9 @@ import os
 import stat
 import sys
 
+from privhelper import lockdown
 from privhelper.handover import check_reachable, may, prefixes
+from privhelper.options import OFF
 from wesher.check.finding import Said, error, ok, warning
 from wesher.check.start import REFUSALS, Start
 from wesher.plan import control_socket
@@ -61,6 +63,21 @@ def program(start: Start) -> Said:
     agent, helper = start.users
     check_reachable(sys.executable, (agent, agent if start.config.split else helper))
     yield ok(f"{sys.executable} is within their reach")
+
+
+def sandbox(start: Start) -> Said:
+    """Whether this kernel can keep the processes in, as far as `--sandbox` asks for it."""
+    mode = start.config.sandbox
+    if mode == OFF:
+        yield warning("off: neither seccomp nor landlock would keep the processes in")
+        return
+    try:
+        lockdown.check(mode)
+    except lockdown.NoSandbox as refused:
+        yield error(str(refused))
+        return
+    missing = lockdown.lacking()
+    yield ok(f"{mode}, without {', '.join(missing)}" if missing else f"{mode}, and this kernel has all of it")
 
 
 def helper_socket(start: Start) -> Said:

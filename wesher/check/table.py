@@ -34,6 +34,7 @@ CHECKS: Final = (
     Row("daemon", Layout.BOTH, processes.daemon),
     Row("users", Layout.BOTH, processes.users),
     Row("program", Layout.BOTH, processes.program),
+    Row("sandbox", Layout.BOTH, processes.sandbox),
     Row("address", Layout.BOTH, gossip.address),
     Row("gossip port", Layout.BOTH, gossip.gossip_port),
     Row("helper socket", Layout.SPLIT, processes.helper_socket),

@@ -168,6 +168,26 @@ def test_this_node_is_no_one_to_join(found):
     assert found("join", "--join", "192.0.2.7", "--advertise-addr", "192.0.2.7") == [("ok", text)]
 
 
+# --- what keeps the processes in
+
+
+def test_the_sandbox_is_looked_at_without_going_in(found, monkeypatch):
+    """What this kernel lacks is named; without landlock, `strict` would not start."""
+    ((level, text),) = found("sandbox", "--sandbox", "available")
+    assert (level, text.startswith("available, ")) == ("ok", True)
+    assert found("sandbox", "--sandbox", "off") == [
+        ("warning", "off: neither seccomp nor landlock would keep the processes in")
+    ]
+    monkeypatch.setattr("privhelper.landlock.abi", lambda: 0)
+    ((level, text),) = found("sandbox", "--sandbox", "strict")
+    assert (level, text.startswith("this kernel has no landlock")) == ("error", True)
+    ((level, text),) = found("sandbox", "--sandbox", "available")
+    assert (level, text.endswith("landlock")) == ("ok", True)
+    monkeypatch.setattr("privhelper.landlock.abi", lambda: 2)
+    ((level, text),) = found("sandbox", "--sandbox", "strict")
+    assert (level, text.endswith("landlock for truncate(2) (Linux 6.2), landlock for TCP (Linux 6.7)")) == ("ok", True)
+
+
 # --- the helper's socket
 
 

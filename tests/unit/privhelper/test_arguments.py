@@ -67,6 +67,7 @@ def test_the_defaults() -> None:
     expected: dict[str, Any] = {
         "wireguard": "auto",
         "users": "wesher:wesher-priv",
+        "sandbox": "strict",
         "listen": None,
         "agent_uid": None,
         "linger": 300,
