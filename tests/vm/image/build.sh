@@ -17,7 +17,7 @@ packages=(
   systemd systemd-sysv kmod busybox-static         # what boots
   iproute2 iputils-ping procps wireguard-tools     # what tests look with
   wireguard-go python3                             # what wesher runs on
-  libcap2                                          # what python-prctl is linked against
+  libcap2 libseccomp2                              # what python-prctl and pyseccomp load
 )
 
 # As this host's apt reaches Debian: its mirrors, and what it was told of proxies and dates. Without lists it does not
