@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 from unittest.mock import patch
 
 from tests.sim.loop import LogLine, VirtualLoop
@@ -61,9 +60,6 @@ class _Socket:
         return _process().name
 
 
-_metadata = SimpleNamespace(metadata=SimpleNamespace(version=lambda name: "0"))
-
-
 class _ToProcess(logging.Handler):
     """Into the log of the process that speaks."""
 
@@ -90,9 +86,9 @@ def virtual_world(*, level: int = logging.WARNING, tell: Callable[[str], None] |
             ("agent.time", _Time),
             ("agent.secrets", _Secrets),
             ("state_at_start.secrets", _Secrets),
-            ("standing.importlib", _metadata),
+            ("standing.VERSION", "0"),
             ("standing.socket", _Socket),
-            ("agent.importlib", _metadata),
+            ("agent.VERSION", "0"),
         ):
             replaced.enter_context(patch(f"wesher.runtime.{name}", what))
         log.addHandler(handler)
