@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab.namespaces import ENV
 
-TOOLS = ("unshare", "nsenter", "setpriv", "mount", "ip", "ping", "getent", "wireguard-go")
+TOOLS = ("unshare", "nsenter", "setpriv", "mount", "ip", "ping", "getent", "wireguard-go", "nft", "tc")
 SKIPPED = pytest.StashKey[dict[str, list[str]]]()  # tier -> tests
 
 
