@@ -32,7 +32,13 @@ TUN: Final = "tun"
 
 _TABLES: Final = (254, 255)  # main, local
 _CARRYING: Final = (1, 2, 3, 4)  # unicast, local, broadcast, anycast: the route types that deliver somewhere
+_OF_HERE: Final = (2, 3, 4)  # local, broadcast, anycast: what this host takes for its own, or sends to all of a network
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+_MULTICAST: Final = 5
+_EVERYWHERE: Final[Mapping[int, Network]] = {
+    socket.AF_INET: ip_network("0.0.0.0/0"),
+    socket.AF_INET6: ip_network("::/0"),
+}
 _RTPROT_STATIC: Final = 4
 _SCOPE_LINK: Final = 253
 _ADDR_GEN_NONE: Final = 1  # IN6_ADDR_GEN_MODE_NONE: no link-local address, whose group traffic nobody would answer
@@ -131,12 +137,11 @@ class RtnlLink:
         """Make `address`, as a /32 or /128, the link's only one of ours."""
         if address == self._address:
             return
-        if self._address is not None:
-            self._do(self._rtnl.addr, "del", **self._host(self._address), gone_is_good=True)
-            self._address = None
         fields = self._host(address) | ({"flags": _IFA_F_NODAD} if address.version == 6 else {})
         self._do(self._rtnl.addr, "replace", **fields)
-        self._address = address
+        former, self._address = self._address, address
+        if former is not None:  # last: with a link's only IPv4 address the kernel takes all its routes away
+            self._do(self._rtnl.addr, "del", **self._host(former), gone_is_good=True)
 
     def route(self, wanted: Collection[Address]) -> None:
         """Make host routes to `wanted` the only ones of ours. What has been done is remembered, also after an error."""
@@ -180,7 +185,8 @@ class RtnlLink:
 
     def surroundings(self) -> Surroundings:
         """What other links of this host have that concerns the overlay."""
-        return surroundings(self._rtnl, self._wanted.overlay_net, self._resolvers, self.index)
+        given = self._routes if self._address is None else {*self._routes, self._address}
+        return surroundings(self._rtnl, self._wanted.overlay_net, self._resolvers, self.index, given)
 
     def others(self) -> list[str]:
         """Names of other links with our alias: other instances that run on this host."""
@@ -318,12 +324,18 @@ def clear_stale(rtnl: IPRoute, name: str, is_bare: Callable[[int], bool]) -> Non
 
 
 def surroundings(
-    rtnl: IPRoute, overlay_net: Network, resolvers: Collection[Address] = (), own_index: int = 0
+    rtnl: IPRoute,
+    overlay_net: Network,
+    resolvers: Collection[Address] = (),
+    own_index: int = 0,
+    given: Collection[Address] = (),
 ) -> Surroundings:
-    """What this host's links, but for the one with `own_index`, have that concerns `overlay_net`."""
+    """What this host's links have that concerns `overlay_net`. Of the one with `own_index` that is only what somebody
+    else gave it: `given` are the address and the routes that it has of us."""
     with _kernel_words():
         links, addresses = list(rtnl.get_links()), list(rtnl.get_addr())
-        routes = [route for table in _TABLES for route in rtnl.get_routes(table=table)]
+        every = [route for table in _TABLES for route in rtnl.get_routes(table=table)]
+    routes = [route for route in every if route["family"] in _FAMILIES]  # MPLS, say: its destinations are no addresses
     ours = {link["index"] for link in links if link.get("IFLA_IFALIAS") == ALIAS} - {own_index}
     found: dict[bool, set[Network]] = {True: set(), False: set(map(ip_network, resolvers))}
     for address in addresses:
@@ -331,14 +343,24 @@ def surroundings(
             found[address["index"] in ours].update(_address_nets(address))
     for route in routes:
         hops = _hops(route)
-        if route["family"] not in _FAMILIES:
-            continue  # MPLS, say: its destinations are no addresses
         if hops != {own_index} and _is_respected(route, overlay_net):
             found[bool(hops) and hops <= ours].update(_route_nets(route))
-    networks, others = ({n for n in found[key] if _at_least_as_specific(n, overlay_net)} for key in (False, True))
+    networks, others = ({n for n in found[key] if _is_within(n, overlay_net)} for key in (False, True))
     taken = {network.network_address for network in others if network.prefixlen == network.max_prefixlen}
-    own = {_local(address) for address in addresses if address["index"] != own_index}
-    return Surroundings(tuple(sorted(networks, key=str)), frozenset(taken), frozenset(own))
+    ours_there = set(map(ip_network, given))
+    here = {ip_network(_local(address)) for address in addresses}
+    here.update(net for route in routes if route["type"] in _OF_HERE and (net := _destination(route)) is not None)
+    single = {net.network_address for net in here - ours_there if net.prefixlen == net.max_prefixlen}
+    ranges = {net for net in here if net.prefixlen < net.max_prefixlen}
+    tunnelled, beside = _through(routes, own_index, ours_there)
+    return Surroundings(
+        networks=_sorted(networks),
+        taken=frozenset(taken),
+        addresses=frozenset(single),
+        ranges=_sorted(ranges),
+        tunnelled=_sorted(tunnelled),
+        beside=_sorted(beside),
+    )
 
 
 @contextmanager
@@ -379,16 +401,48 @@ def _is_respected(route: Mapping[str, Any], overlay: Network) -> bool:
     return route["type"] in _CARRYING or bool(route["dst_len"] > overlay.prefixlen)
 
 
-def _route_nets(route: Mapping[str, Any]) -> list[Network]:
-    """A route's destination and gateways."""
-    gateways = [hop.get("RTA_GATEWAY") for hop in (route, *(route.get("RTA_MULTIPATH") or ()))]
+def _destination(route: Mapping[str, Any]) -> Network | None:
+    """Where a route leads; None for one to everywhere."""
     destination = route.get("RTA_DST")
+    return ip_network(f"{destination}/{route['dst_len']}") if destination else None
+
+
+def _route_nets(route: Mapping[str, Any]) -> list[Network]:
+    """A route's destination and gateways, of which IPv4's may be IPv6's."""
+    hops = (route, *(route.get("RTA_MULTIPATH") or ()))
+    vias = [via for hop in hops if (via := hop.get("RTA_VIA")) and via["family"] in _FAMILIES]
+    gateways = [hop.get("RTA_GATEWAY") for hop in hops] + [via["addr"] for via in vias]
     nets = [ip_network(gateway) for gateway in gateways if gateway]
-    return [ip_network(f"{destination}/{route['dst_len']}"), *nets] if destination else nets
+    destination = _destination(route)
+    return nets if destination is None else [destination, *nets]
 
 
-def _at_least_as_specific(network: Network, overlay: Network) -> bool:
-    return network.version == overlay.version and network.prefixlen >= overlay.prefixlen and network.overlaps(overlay)
+def _whole(route: Mapping[str, Any]) -> Network:
+    return _destination(route) or _EVERYWHERE[route["family"]]
+
+
+def _through(
+    routes: Sequence[Mapping[str, Any]], own_index: int, given: Collection[Network]
+) -> tuple[set[Network], set[Network]]:
+    """What somebody else routes through our link, and what is within that and goes elsewhere. Of routes to one net the
+    kernel takes that with the lowest metric."""
+    leading = [route for route in routes if route["type"] not in (*_OF_HERE, _MULTICAST)]
+    wide = {_whole(route) for route in leading if own_index in _hops(route)} - set(given)
+    best: dict[Network, tuple[int, bool]] = {}
+    for route in leading if wide else ():
+        net, way = _whole(route), (route.get("RTA_PRIORITY") or 0, own_index not in _hops(route))
+        if any(_is_within(net, other) for other in wide):
+            best[net] = min(way, best.get(net, way))
+    tunnelled = {net for net, (_, elsewhere) in best.items() if not elsewhere}
+    return tunnelled, best.keys() - tunnelled
+
+
+def _is_within(network: Network, other: Network) -> bool:
+    return network.version == other.version and network.prefixlen >= other.prefixlen and network.overlaps(other)
+
+
+def _sorted(networks: Collection[Network]) -> tuple[Network, ...]:
+    return tuple(sorted(networks, key=str))
 
 
 def has_ipv6() -> bool:

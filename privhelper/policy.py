@@ -33,6 +33,7 @@ class PeerVerdict(IntEnum):
     OWN_KEY = 8
     WEAK_KEY = 9
     TOO_MANY = 10
+    ENDPOINT_TUNNELLED = 11
 
 
 class HostsVerdict(IntEnum):
@@ -58,11 +59,12 @@ PEER_REASONS: Final[Mapping[PeerVerdict, str]] = {
     PeerVerdict.NOT_DERIVED: "overlay address is not derived from the name",
     PeerVerdict.LOCAL_NETWORK: "overlay address belongs to a local network of this host",
     PeerVerdict.ENDPOINT_CLASS: "endpoint is no unicast address of another host",
-    PeerVerdict.ENDPOINT_LOCAL: "endpoint is an address of this host",
+    PeerVerdict.ENDPOINT_LOCAL: "endpoint is an address of this host, or a broadcast address of its networks",
     PeerVerdict.ENDPOINT_OVERLAY: "endpoint lies inside the overlay",
     PeerVerdict.OWN_KEY: "public key is this node's own",
     PeerVerdict.WEAK_KEY: "public key is weak",
     PeerVerdict.TOO_MANY: "more members than --max-peers",
+    PeerVerdict.ENDPOINT_TUNNELLED: "endpoint is routed through the overlay's own link",
 }
 
 HOSTS_REASONS: Final[Mapping[HostsVerdict, str]] = {
@@ -84,7 +86,7 @@ _MAX_HOST_NAME: Final = 253
 
 _RESERVED: Final = frozenset(("localhost", "localdomain", "broadcasthost", "wpad", "isatap", "loopback"))
 _RESERVED_TAILS: Final = (".localhost", ".localdomain")
-_RESERVED_HEADS: Final = ("ip6-", "ip4-", "_")
+_RESERVED_HEADS: Final = ("ip6-", "ip4-")
 
 # Public keys whose shared secret is the same for every private key (RFC 7748 section 6.1; the seven encodings
 # below 2**255 that Curve25519's small subgroup has). With one, traffic to that peer is readable by anybody.
@@ -107,13 +109,27 @@ class Surroundings:
     """What of this host's network concerns the overlay.
 
     `networks` are routes, gateways, resolvers and addresses of other links that are not ours, each at least as
-    specific as the overlay net; `taken` are single addresses that other instances of us route or have; `addresses`
-    are this host's own, whatever their net.
+    specific as the overlay net; `taken` are single addresses that other instances of us route or have.
+
+    Of endpoints, whatever their net: `addresses` are those that this host takes for its own, and its networks'
+    broadcast addresses; `ranges` are whole nets that it takes for its own; `tunnelled` are those that somebody routes
+    through our own link, `beside` those that are routed elsewhere, each within one of them.
     """
 
     networks: tuple[Network, ...] = ()
     taken: frozenset[Address] = frozenset()
     addresses: frozenset[Address] = frozenset()
+    ranges: tuple[Network, ...] = ()
+    tunnelled: tuple[Network, ...] = ()
+    beside: tuple[Network, ...] = ()
+
+    def has(self, address: Address) -> bool:
+        """Whether a packet to `address` stays on this host, or goes to all of a network."""
+        return address in self.addresses or covers(self.ranges, address)
+
+    def tunnels(self, address: Address) -> bool:
+        """Whether a packet to `address` would go into our own link: the most specific route decides."""
+        return _longest(self.tunnelled, address) > _longest(self.beside, address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +169,12 @@ class Policy:
             return PeerVerdict.LOCAL_NETWORK
         if not is_foreign_unicast(peer.endpoint):
             return PeerVerdict.ENDPOINT_CLASS
-        if peer.endpoint in self.surroundings.addresses:
+        if self.surroundings.has(peer.endpoint):
             return PeerVerdict.ENDPOINT_LOCAL
         if peer.endpoint == self.own_address:
             return PeerVerdict.ENDPOINT_OVERLAY
+        if self.surroundings.tunnels(peer.endpoint):
+            return PeerVerdict.ENDPOINT_TUNNELLED
         if peer.public_key == self.own_key:
             return PeerVerdict.OWN_KEY
         if peer.public_key[31] & 0x80 or is_low_order(peer.public_key):
@@ -210,17 +228,22 @@ def covers(networks: Iterable[Network], address: Address) -> bool:
     return any(address in network for network in networks)
 
 
+def _longest(networks: Iterable[Network], address: Address) -> int:
+    """The prefix length of the most specific of `networks` with `address`; -1 where none has it."""
+    return max((network.prefixlen for network in networks if address in network), default=-1)
+
+
 def is_foreign_unicast(address: Address) -> bool:
     """Whether a packet to `address` leaves this host for one other host, as far as its bits tell."""
     if address.version == 6 and address.ipv4_mapped is not None:
         return False
-    if address.is_loopback or address.is_multicast or address.is_link_local or address.is_unspecified:
+    if address.is_loopback or address.is_multicast or address.is_link_local:
         return False
     return not covers(_NOT_HOSTS, address)
 
 
 _NOT_HOSTS: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/8"), IPv4Network("240.0.0.0/4"), IPv6Network("::/96"))
-"""'This network', reserved with limited broadcast, and IPv4-compatible."""
+"""'This network', reserved with limited broadcast, and IPv4-compatible; no address at all is in the first and last."""
 
 
 def is_low_order(public_key: bytes) -> bool:

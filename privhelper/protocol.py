@@ -405,8 +405,6 @@ def decode_reply(data: bytes) -> tuple[int, Reply | Event]:
         case Op.BYE:
             _records(body, _PART, count, exactly=0)
             return sequence, Farewell()
-        case _:
-            raise Violation(ViolationCode.OPERATION)
 
 
 def encode_event(event: Event) -> bytes:

@@ -8,8 +8,9 @@
     violation           all down, exit 1                        the same: whoever forged it has this uid's agent
     no WireGuard left   all down, exit 1                        the same
 
-A second agent waits in the backlog. Changes that others make to our link, address, routes and peers are put right as
-soon as the kernel tells of them, and every 30 s in any case; the pause between two repairs grows while they recur.
+A second agent waits in the backlog. Whoever asks for more than its allowance is read later. Changes that others make to
+our link, address, routes and peers are put right as soon as the kernel tells of them, and every 30 s in any case; the
+pause between two repairs grows while they recur.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from privhelper import signals
+from privhelper.allowance import Allowance
 from privhelper.monitor import Monitor
 from privhelper.notify import Notify
 from privhelper.protocol import (
@@ -132,6 +134,8 @@ class Server:
         self._selector = selectors.PollSelector()
         self._agent: socket.socket | None = None
         self._monitor = Monitor(tunnels)
+        self._allowance = Allowance(time.monotonic())
+        self._read_at: float | None = None
         self._terminating = False
         self._hang_up_at: float | None = None
         self._linger_until: float | None = None
@@ -170,10 +174,13 @@ class Server:
     # --- time
 
     def _until_next(self) -> float:
-        due = (self._hang_up_at, self._linger_until, max(self._check_at, self._not_before), self._feed_at)
+        check_at = max(self._check_at, self._not_before)
+        due = (self._hang_up_at, self._linger_until, check_at, self._feed_at, self._read_at)
         return max(0.0, min(at for at in due if at is not None) - time.monotonic())
 
     def _pass_time(self, now: float) -> None:
+        if self._read_at is not None and now >= self._read_at:
+            self._read_again()
         if self._hang_up_at is not None and now >= self._hang_up_at:
             if not self._monitor.ended:
                 log.error("the agent did not say goodbye within %.0f s", TERMINATE_WITHIN)
@@ -232,6 +239,7 @@ class Server:
                 log.log(logging.INFO if self._doors.listener is None else logging.WARNING, "the agent is gone")
             self._lose_agent()
             return
+        began = time.process_time()
         try:
             reply = self._monitor.receive(data)
         except Violation as violation:
@@ -244,8 +252,18 @@ class Server:
                 self._lose_agent()
             return
         self._send(reply)
+        now = time.monotonic()
+        rest = self._allowance.rest(time.process_time() - began, now)
         if self._agent is not None:
             self._after_reply()
+            if rest and not self._terminating:  # its goodbye is worth more than our rest
+                self._selector.unregister(self._agent)
+                self._read_at = now + rest
+
+    def _read_again(self) -> None:
+        assert self._agent is not None  # noqa: S101 - who is gone is waited for no longer
+        self._read_at = None
+        self._wait_for(self._agent, self._on_agent)
 
     def _after_reply(self) -> None:
         """Whoever asks is alive: in the launcher's layout that feeds the watchdog, so it needs both halves."""
@@ -259,7 +277,9 @@ class Server:
 
     def _lose_agent(self) -> None:
         assert self._agent is not None  # noqa: S101 - somebody was there to lose
-        self._selector.unregister(self._agent)
+        if self._read_at is None:
+            self._selector.unregister(self._agent)
+        self._read_at = None
         self._agent.close()
         self._agent = self._hang_up_at = None
         if self._doors.listener is None or self._terminating:
@@ -298,6 +318,8 @@ class Server:
             return
         self._terminating = True
         self._notify.stopping()
+        if self._read_at is not None:
+            self._read_again()
         if self._agent is None:
             self._status = 0
         elif self._hang_up_at is None:

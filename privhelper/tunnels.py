@@ -19,8 +19,11 @@ from privhelper.options import Pinned
 from privhelper.policy import HostsVerdict, PeerVerdict, Policy, covers, line_name
 from privhelper.protocol import Backend, HostsResult, Peer, PeerStatus
 
-_OF_THIS_HOST: Final = (PeerVerdict.LOCAL_NETWORK, PeerVerdict.ENDPOINT_LOCAL)
+_OF_THIS_HOST: Final = (PeerVerdict.LOCAL_NETWORK, PeerVerdict.ENDPOINT_LOCAL, PeerVerdict.ENDPOINT_TUNNELLED)
 """Refusals that end by themselves when this host's network changes."""
+
+_STANDING: Final = (HostsVerdict.ACCEPTED, HostsVerdict.UNREADABLE)
+"""What leaves a name its line: of a file that cannot be read nothing new is known."""
 
 
 class Tunnels:
@@ -147,7 +150,8 @@ class Tunnels:
         return ["link gone"]
 
     def _withdraw(self) -> list[str]:
-        """A record in force is no better than a new one: what the policy refuses by now goes, line and all."""
+        """A record in force is no better than a new one: what the policy refuses by now goes, line and all, and so does
+        the line of a name that the operator has given to somebody else."""
         if self._own_address is None:
             return []
         peers, found = self.in_force, []
@@ -157,11 +161,13 @@ class Tunnels:
             found.append("a set half applied")
         if len(kept) < len(peers):
             found.append("peers refused by now")
-        lines = {self._line(peer) for peer in kept}
-        self._lines = [line for line in self._lines if line in lines]
+        standing = {self._line(p) for p, (_, verdict) in zip(peers, verdicts, strict=True) if verdict in _STANDING}
+        without_a_name = {self._line(peer) for peer in kept} - standing
+        names = [] if without_a_name.isdisjoint(self._lines) else ["names refused by now"]
+        self._lines = [line for line in self._lines if line in standing]
         if found:
             self._apply(kept)
-        return found
+        return found + names
 
     def _repair_device(self) -> list[str]:
         found = []

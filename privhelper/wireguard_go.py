@@ -27,6 +27,9 @@ _IFF_TUN_EXCL: Final = 0x8000
 _LAST_WITH_PACKET_INFO: Final = 20230223
 """wireguard-go up to this release reads a TUN's packets with the 4-byte packet information before them, whatever the
 descriptor's flags; later ones read none, and take the flag that lets the kernel hand over large segments."""
+_LOOKS_AT_FLAGS: Final = b"tun.(*NativeTun).initFromFlags"
+"""The function with which the later ones ask for the descriptor's flags. Go keeps names in stripped programs too, and
+0.0.20231211, Debian 13's, calls itself 0.0.20230223: what a release says of itself does not decide."""
 _IFREQ: Final = struct.Struct("@16sH22s")
 
 
@@ -113,9 +116,14 @@ def _open_tun() -> int:
 
 def _tun_flags(program: str) -> int:
     release = re.search(rb"\bv?0\.0\.([0-9]{8})", _own_words(program))
-    if release is not None and int(release[1]) <= _LAST_WITH_PACKET_INFO:
-        return _IFF_TUN
-    return _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+    if release is None or int(release[1]) > _LAST_WITH_PACKET_INFO or _LOOKS_AT_FLAGS in _content(program):
+        return _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+    return _IFF_TUN
+
+
+def _content(program: str) -> bytes:
+    with open(program, "rb") as file:
+        return file.read()
 
 
 def _own_words(program: str) -> bytes:

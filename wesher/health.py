@@ -41,6 +41,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     PEER_REASONS[PeerVerdict.OWN_KEY]: _NEW_KEY,
     PEER_REASONS[PeerVerdict.WEAK_KEY]: _NEW_KEY,
     PEER_REASONS[PeerVerdict.TOO_MANY]: "raise --max-peers",
+    PEER_REASONS[PeerVerdict.ENDPOINT_TUNNELLED]: "take that route off the overlay's link here",
     HOSTS_REASONS[HostsVerdict.NOT_A_HOST_NAME]: _RENAME,
     HOSTS_REASONS[HostsVerdict.ADDRESS_LITERAL]: _RENAME,
     HOSTS_REASONS[HostsVerdict.RESERVED]: _RENAME,

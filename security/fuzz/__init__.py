@@ -9,7 +9,7 @@ them, named by their SHA-1 as libFuzzer names them.
     python -m security.fuzz lzw FOUND security/fuzz/corpus/lzw -max_total_time=600
     python -m security.fuzz lzw FILE                                 an input that failed, once more
     python -m security.fuzz.minimise lzw FOUND                       what was found that is worth keeping, into corpus/
-    python -m security.fuzz.seeds                                    the golden vectors as inputs, into corpus/
+    python -m security.fuzz.seeds lzw                                the golden vectors as inputs, into corpus/
 
 Coverage-guided fuzzing needs atheris, which has wheels for some Pythons only. A fuzzer cannot guess an AES-GCM tag, a
 CRC or a good code stream, so where a layer would keep it out the target puts the layer on itself, as an insider who

@@ -24,7 +24,7 @@ def main() -> None:
     if name != "lzw":
         importlib.import_module("wesher.wire.lzw")  # its loops, instrumented, would take most of everybody's time
     # Only what is under test, or coverage of the standard library would count as progress.
-    with atheris.instrument_imports(include=["wesher.wire", "wesher.mesh", "wesher.swim", "privhelper.protocol"]):
+    with atheris.instrument_imports(include=["wesher.wire", "wesher.mesh", "wesher.swim", "privhelper"]):
         check = importlib.import_module(TARGETS[name]).check
     given = {option.partition("=")[0] for option in sys.argv}
     sys.argv += [option for option in DEFAULTS if option.partition("=")[0] not in given]

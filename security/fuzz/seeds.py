@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
@@ -15,7 +16,7 @@ from random import Random
 from typing import Any
 
 from privhelper import protocol
-from security.fuzz.targets import packet, state_file, stream
+from security.fuzz.targets import TARGETS, hosts, packet, state_file, stream
 from wesher.mesh import node_meta
 from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta
 from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, render
@@ -31,7 +32,7 @@ _EACH_CAPTURE = 12
 
 
 def main() -> None:
-    """Write them all."""
+    """`[targets]`: write theirs, or all."""
     for target, seeds in (
         ("packet", _packets()),
         ("stream", _streams()),
@@ -42,7 +43,12 @@ def main() -> None:
         ("state_file", _state_files()),
         ("node", _lives()),
         ("helper", _helper_messages()),
+        ("session", _sessions()),
+        ("hosts", _hosts_files()),
+        ("uapi", _answers()),
     ):
+        if target not in (sys.argv[1:] or TARGETS):
+            continue
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)
         for seed in seeds:
@@ -191,6 +197,89 @@ def _helper_messages() -> Iterator[bytes]:
     ):
         yield protocol.encode_reply(2, reply)
     yield protocol.encode_event(protocol.Event.TERMINATE)
+
+
+def _sessions() -> Iterator[bytes]:
+    """An agent that does as it should, and what can befall it; see targets/session.py for its choices."""
+
+    def wanted(choice: int, *peers: tuple[int, int, int, int]) -> bytes:
+        return bytes([choice, len(peers)]) + b"".join(map(bytes, peers))
+
+    peers = [(number, number, number % 3, 0) for number in range(4)]
+    greeted, write, repair, eof, bye = b"\2\3\0", b"\x08\0\0\0", b"\x0e", b"\x0a", b"\x0f"
+    for flags in range(4):
+        yield bytes([flags]) + greeted + wanted(4, *peers[:3]) + write + b"\x08\0\0\1\x08\0\0\2" + bye + eof + greeted
+    whole = b"\0" + greeted + wanted(4, *peers[:3]) + write
+    for network in range(7):
+        yield whole + bytes([12, network, 0]) + repair + wanted(5, *peers) + write + b"\x0c\0\0" + repair
+    for change in range(6):
+        yield whole + bytes([13, change]) + repair + eof + greeted + wanted(4, *peers[1:]) + write
+    for steps in range(8):
+        yield whole + bytes([11, steps]) + wanted(6, *peers[1:]) + repair + b"\x0b\xff" + repair + wanted(4, *peers[:2])
+    yield whole + wanted(7, peers[3]) + wanted(7, peers[2]) + wanted(4, *peers[:2]) + wanted(7, *peers, *peers[:3])
+    yield whole + wanted(7, peers[3]) + eof + greeted + b"\3\1" + repair
+    for key in range(8, 12):
+        yield whole + wanted(4, (0, key, 0, 0), (1, 1, key, 1))
+    for place in range(0, 20, 3):
+        yield whole + wanted(4, *((number, number, place, place) for number in range(6)))
+    for name in range(4, 16):
+        yield b"\1" + greeted + wanted(4, (name, 1, 0, 0), (0, 2, 0, 1)) + write
+    for at in (3, 5, 9, 42, 43, 60, 77, 141):
+        yield whole + wanted(9, *peers[:2]) + bytes([0, at, 1])
+    yield b"\0\0\0\x0a\1\1\0\0\0\1\0\0\0\1" + b"\1\0\2\0\0\7\0\0"
+
+
+def _hosts_files() -> Iterator[bytes]:
+    ours, other, old = (
+        hosts.OURS[0],
+        hosts.OURS[1].replace(b"wgoverlay", b"wgother"),
+        b"10.9.9.9 a # ! MANAGED AUTOMATICALLY !",
+    )
+    operator = b"127.0.0.1\tlocalhost\n# a comment\n192.0.2.1 Git git.corp # why\n"
+    for alone in (b"\0", b"\1"):
+        yield alone
+        yield alone + operator
+        yield alone + operator[:-1]
+        yield alone + operator + ours + other + old + b"\n"
+        yield alone + ours + operator + old + b"\n" + operator[:-1]
+        yield alone + operator.replace(b"\n", b"\r\n") + other[:-1] + b" \r\n" + old
+        yield alone + other[:-1] + b" x\n" + ours[:-1] + b"\x0b\n\n\n" + b"\0" + operator
+
+
+def _answers() -> Iterator[bytes]:
+    """Tapes of answers to `get` and `set`, in pieces; see targets/uapi.py."""
+
+    def pieces(text: bytes) -> bytes:
+        cut = [text[at : at + 400] for at in range(0, len(text), 400)]
+        return b"".join(bytes([-(-len(part) // 4)]) + part + b" " * (-len(part) % 4) for part in cut)
+
+    def answer(text: bytes) -> bytes:
+        padded = text + b"x=" + b"0" * ((-len(text) - 13) % 4)  # so that it ends where a piece does
+        return pieces(padded + b"\nerrno=0\n\n")
+
+    peer = (
+        b"public_key="
+        + b"ab" * 32
+        + b"\nendpoint=%s\nlast_handshake_time_sec=%s\nrx_bytes=1\ntx_bytes=2\nallowed_ip=%s\n"
+    )
+    own = b"private_key=" + b"5e" * 32 + b"\nlisten_port=51820\n"
+    one = own + peer % (b"192.0.2.1:51820", b"3", b"10.1.2.3/32")
+    two = one + peer.replace(b"ab", b"cd") % (b"[fe80::1%eth0]:1", b"18446744073709551616", b"fd00::1/64")
+    for text in (
+        b"",
+        own,
+        one,
+        two,
+        own.replace(b"5e" * 32, b"KEY"),
+        one.replace(b"ab" * 32, b"KEY"),
+        b"listen_port=-1\n",
+    ):
+        for choice in (b"\0", b"\1"):
+            yield choice + answer(text)
+    yield b"\2" + pieces(b"errno=-22\n\n  ") + b"\3"
+    yield b"\2" + answer(b"") + b"\3" + answer(b"") + b"\4" + answer(b"") + b"\5" + answer(b"") + b"\0" + answer(one)
+    yield b"\0" + pieces(one) + b"\0\1" + answer(one) + answer(one) + b"\6" + answer(b"")
+    yield b"\0" + pieces(b"errno=4096\n\n") + b"\1" + pieces(b"errno=KEY\n\n ")
 
 
 if __name__ == "__main__":

@@ -115,6 +115,18 @@ def test_the_address_is_the_only_one(link: RtnlLink, overlay: tuple[Network, lis
         assert {f"{address}/{address.max_prefixlen}"} == addresses()
 
 
+def test_a_changed_address_leaves_the_routes_as_they_are(
+    link: RtnlLink, overlay: tuple[Network, list[Address]]
+) -> None:
+    """Of IPv4 the kernel takes every route away with a link's last address."""
+    first, second, *peers = overlay[1]
+    link.assign(first)
+    link.route(peers)
+    link.assign(second)
+    assert {str(peer) for peer in peers} == routes()
+    assert [] == link.repair()
+
+
 def test_the_address_can_be_used_at_once(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
     """No duplicate address detection on a link where nobody could answer."""
     link.assign(overlay[1][0])
@@ -319,10 +331,11 @@ def surroundings(netlink: Any, index: int, net: Network, *resolvers: str) -> Sur
 
 
 def test_a_bare_host_has_no_networks_that_concern_the_overlay(netlink: Any, index: int) -> None:
-    """Only its loopback addresses, as addresses."""
-    own = frozenset((ip_address("127.0.0.1"), ip_address("::1")))
-    assert Surroundings(addresses=own) == surroundings(netlink, index, NET)
-    assert Surroundings(addresses=own) == surroundings(netlink, index, NET6)
+    """Only its loopback net and addresses."""
+    own = frozenset(map(ip_address, ("127.0.0.1", "127.255.255.255", "::1")))
+    bare = Surroundings(addresses=own, ranges=(ip_network("127.0.0.0/8"),))
+    assert bare == surroundings(netlink, index, NET)
+    assert bare == surroundings(netlink, index, NET6)
 
 
 @pytest.mark.parametrize(
@@ -384,15 +397,76 @@ def test_what_another_link_has_is_found(
     assert all(ip_network(network).subnet_of(net) for network in networks)  # type: ignore[arg-type]
 
 
-def test_addresses_of_other_links_are_found_whatever_their_net(netlink: Any, index: int, machine: Machine) -> None:
-    """An endpoint must not be one of them."""
+def test_a_gateway_of_the_other_family_is_found(netlink: Any, index: int, machine: Machine) -> None:
+    """An IPv4 network behind an IPv6 router."""
+    machine.ip(*LAN, "route add 10.7.0.0/16 via inet6 fd09::1 dev lan onlink")
+    assert [ip_network("fd09::1/128")] == list(surroundings(netlink, index, NET6).networks)
+    assert ip_network("10.7.0.0/16") in surroundings(netlink, index, NET).networks
+
+
+def test_addresses_of_all_links_are_found_whatever_their_net(netlink: Any, index: int, machine: Machine) -> None:
+    """An endpoint must not be one of them; what an operator gave our own link is none of ours."""
     machine.ip(
         *LAN,
         "address add 192.168.7.1/24 dev lan",
         "address add 2001:db8::1/64 dev lan nodad",
+        f"address add 192.168.9.1/24 dev {NAME}",
     )
     own = surroundings(netlink, index, NET).addresses
-    assert {ip_address("192.168.7.1"), ip_address("2001:db8::1"), ip_address("127.0.0.1")} <= own
+    assert {ip_address(a) for a in ("192.168.7.1", "2001:db8::1", "127.0.0.1", "192.168.9.1")} <= own
+
+
+def test_what_a_host_takes_for_its_own_or_sends_to_all_of_a_network_is_found(
+    netlink: Any, index: int, machine: Machine
+) -> None:
+    """A network's broadcast address, as long as the network is there; a range that is routed to the host itself."""
+    machine.ip(*LAN, "address add 192.168.7.65/26 brd + dev lan")
+    assert surroundings(netlink, index, NET).has(ip_address("192.168.7.127"))
+    assert not surroundings(netlink, index, NET).has(ip_address("192.168.7.126"))
+    machine.ip("address flush dev lan", "route add local 192.0.2.0/24 dev lo", "route add local 2001:db8::/64 dev lo")
+    around = surroundings(netlink, index, NET)
+    assert not around.has(ip_address("192.168.7.127"))
+    assert all(around.has(ip_address(address)) for address in ("192.0.2.77", "2001:db8::77"))
+
+
+@pytest.mark.parametrize(
+    ("commands", "tunnelled", "past"),
+    [
+        ([], [], ["192.0.2.7", "2001:db8::7"]),
+        (["route add 192.0.2.0/24 dev {name}"], ["192.0.2.7"], ["198.51.100.7", "2001:db8::7"]),
+        (["route add 2001:db8::/32 dev {name}"], ["2001:db8::7"], ["2001:db9::7", "192.0.2.7"]),
+        (["route add default dev {name}"], ["192.0.2.7", "198.51.100.7"], ["192.168.7.7", "2001:db8::7"]),
+        (["route add ::/0 dev {name}"], ["2001:db8::7"], ["192.0.2.7"]),
+        (["route add 192.0.2.0/24 dev {name}", "route add 192.0.2.0/28 dev lan"], ["192.0.2.77"], ["192.0.2.7"]),
+        (["route add 192.0.2.0/24 dev {name}", "route add unreachable 192.0.2.7"], ["192.0.2.8"], ["192.0.2.7"]),
+        (["route add 192.0.2.0/24 dev lan", "route add default dev {name}"], ["198.51.100.7"], ["192.0.2.7"]),
+        (["route add 192.0.2.0/24 dev {name} metric 9", "route add 192.0.2.0/24 dev lan"], [], ["192.0.2.7"]),
+        (["route add 192.0.2.0/24 dev {name}", "route add 192.0.2.0/24 dev lan metric 9"], ["192.0.2.7"], []),
+        (["route add 192.0.2.0/24 nexthop dev lan nexthop dev {name}"], ["192.0.2.7"], []),
+        (["address add 192.0.2.1/24 dev {name}"], ["192.0.2.7"], ["192.0.3.7"]),
+    ],
+)
+def test_what_somebody_routes_through_our_own_link_is_found(
+    link: RtnlLink, machine: Machine, commands: list[str], tunnelled: list[str], past: list[str]
+) -> None:
+    """An endpoint there would be sent into the tunnel that it carries; the kernel is asked whether it is so."""
+    machine.ip(*LAN, "address add 192.168.7.1/24 dev lan", *(command.format(name=NAME) for command in commands))
+    around = link.surroundings()
+    for address in tunnelled:
+        assert around.tunnels(ip_address(address))
+        assert NAME in {hop["dev"] for hop in ip("route", "get", address)} or "nexthop" in commands[0]
+    for address in past:
+        assert not around.tunnels(ip_address(address))
+
+
+def test_what_is_ours_on_our_link_is_nobody_elses(link: RtnlLink, overlay: tuple[Network, list[Address]]) -> None:
+    """Neither the own address nor a peer's route; the policy knows better what of it is wanted."""
+    own, *peers = overlay[1]
+    link.assign(own)
+    link.route(peers)
+    around = link.surroundings()
+    assert ((), ()) == (around.tunnelled, around.beside)
+    assert not any(around.tunnels(address) or around.has(address) for address in overlay[1])
 
 
 def test_resolvers_within_the_overlay_are_found(netlink: Any, index: int) -> None:

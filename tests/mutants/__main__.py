@@ -1,4 +1,6 @@
-"""python -m tests.mutants: makes each rule of the protocol core wrong in every small way, and shows which test notices.
+"""python -m tests.mutants [SET]: makes each rule of a set wrong in every small way, and shows which test notices.
+
+SET is `gossip`, the protocol core's (default), or `line`, what the helper holds against a hostile agent.
 
 Exit 0 if every mutant is noticed but those known to be equivalent; 1 if not, or if one of those is noticed or is no
 more; 2 if the tests fail on the code as it is.
@@ -11,23 +13,26 @@ import linecache
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from random import Random
 
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.mutation import Mutant
+from tests.mutants.rules import SETS
 from tests.mutants.trial import TestsFail, Verdict, all_mutants, source_file, try_all
 
 
 def main() -> int:
     """Try what the command line asks for."""
     options = _options()
-    every = all_mutants()
-    stale = sorted(EQUIVALENT.keys() - {mutant.name for mutant in every})
+    rules, excuses = SETS[options.set], EQUIVALENT[options.set]
+    every = all_mutants(rules)
+    stale = sorted(excuses.keys() - {mutant.name for mutant in every})
     for name in stale:
         print(f"STALE      {name}\n    is listed as equivalent and is no mutant of anything; correct the table")
     chosen = [mutant for mutant in every if any(pattern in mutant.name for pattern in options.only or [""])]
     if options.sample is not None:
-        candidates = [number for number, mutant in enumerate(chosen) if mutant.name not in EQUIVALENT]
+        candidates = [number for number, mutant in enumerate(chosen) if mutant.name not in excuses]
         drawn = Random(options.seed).sample(candidates, min(options.sample, len(candidates)))
         chosen = [chosen[number] for number in sorted(drawn)]
         print(f"sample of {len(chosen)} from {len(candidates)}, seed {options.seed}")
@@ -37,12 +42,12 @@ def main() -> int:
     counts: Counter[str] = Counter()
 
     def report(verdict: Verdict) -> None:
-        word = judgement(verdict)
+        word = judgement(verdict, excuses)
         counts[word] += 1
-        print(told(word, verdict), flush=True)
+        print(told(word, verdict, excuses), flush=True)
 
     try:
-        try_all(chosen, options.jobs, report)
+        try_all(rules, chosen, options.jobs, report)
     except TestsFail as failure:
         print(f"tests.mutants: error: {failure}", file=sys.stderr)
         return 2
@@ -50,14 +55,14 @@ def main() -> int:
     return 1 if stale or counts["SURVIVED"] or counts["DIFFERENT"] else 0
 
 
-def judgement(verdict: Verdict) -> str:
+def judgement(verdict: Verdict, excuses: Mapping[str, str]) -> str:
     """One word for it; capitals where something is to be done."""
-    if verdict.mutant.name in EQUIVALENT:
+    if verdict.mutant.name in excuses:
         return "DIFFERENT" if verdict.noticed_by else "equivalent"
     return "noticed" if verdict.noticed_by else "SURVIVED"
 
 
-def told(word: str, verdict: Verdict) -> str:
+def told(word: str, verdict: Verdict, excuses: Mapping[str, str]) -> str:
     """The line, or a few, that an operator reads."""
     mutant = verdict.mutant
     head = f"{word:10} {mutant.name}"
@@ -67,7 +72,7 @@ def told(word: str, verdict: Verdict) -> str:
             after = "" if word == "noticed" else "\n    is listed as equivalent: take it out of the table"
             return f"{head}\n    by {str(verdict.noticed_by).rpartition('/')[2]}{how}{after}"
         case "equivalent":
-            return f"{head}\n    {EQUIVALENT[mutant.name]}"
+            return f"{head}\n    {excuses[mutant.name]}"
         case _:
             path = str(source_file(mutant.module))
             lines = [linecache.getline(path, number).rstrip() for number in range(mutant.lines[0], mutant.lines[1] + 1)]
@@ -82,6 +87,7 @@ def place(mutant: Mutant) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("set", nargs="?", choices=SETS, default="gossip", metavar="SET", help="gossip or line")
     parser.add_argument("--only", action="append", metavar="TEXT", help="mutants whose name contains this; repeatable")
     parser.add_argument("--sample", type=int, metavar="N", help="so many of them, drawn by --seed")
     parser.add_argument("--seed", default="0", help="of the sample (default 0)")

@@ -2,7 +2,8 @@
 
 One pytest session collects the tests and never runs them itself: it is what each of these processes is forked from, so
 that a trial costs what its tests cost and no more. Nothing is written anywhere: the function's code is exchanged in the
-memory of the fork. One such process runs all tests first, on the code as it is, and notes which line is run by whom.
+memory of the fork; a table is made anew there, with what is made of it. One such process runs all tests first, on the
+code as it is, and notes which line is run by whom.
 Tests go in order of how much of the rules they run, which is about how long they take: the pointed ones first.
 
 A test that goes on for too long, or wants too much memory, has noticed something too; it is processor time that counts,
@@ -29,15 +30,11 @@ from typing import Any, BinaryIO, Final
 import pytest
 from _pytest.runner import runtestprotocol
 
+from tests.mutants import tables
 from tests.mutants.mutation import Mutant, codes, functions, mutants
-from tests.mutants.rules import LEFT_OUT, RULES, TESTS
-from wesher.swim.exchanges import Purpose
-from wesher.swim.members import Ruling
-from wesher.swim.probe import Why
-from wesher.wire.messages import NodeState
+from tests.mutants.rules import Rules
 
 ROOT: Final = Path(__file__).parents[2]
-WORDS: Final[dict[str, EnumMeta]] = {word.__name__: word for word in (NodeState, Purpose, Ruling, Why)}
 
 PATIENCE: Final = 2.0
 """Seconds of processor time that a test may always take; beyond that ten times what it takes on the code as it is."""
@@ -72,17 +69,22 @@ class TestsFail(Exception):
     """On the code as it is; then nothing can be said about mutants."""
 
 
-def all_mutants() -> list[Mutant]:
-    """Of all the rules, in order."""
+def words(rules: Rules) -> dict[str, EnumMeta]:
+    """The enumerations that they are written in, by name."""
+    return {word.__name__: word for word in rules.words}
+
+
+def all_mutants(rules: Rules) -> list[Mutant]:
+    """Of all of `rules`, in order."""
     found: list[Mutant] = []
-    for module, only in RULES.items():
+    for module, only in rules.modules.items():
         source = source_file(module).read_text()
         missing = set(only or ()) - set(functions(source))
         if missing:
             raise LookupError(
                 f"{module} has no {', '.join(sorted(missing))}; correct the table in tests/mutants/rules.py"
             )
-        found += mutants(module, source, only, WORDS)
+        found += mutants(module, source, only, words(rules), tables=rules.tables)
     return found
 
 
@@ -91,12 +93,13 @@ def source_file(module: str) -> Path:
     return Path(str(importlib.import_module(module).__file__))
 
 
-def try_all(chosen: list[Mutant], jobs: int, report: Callable[[Verdict], None]) -> None:
+def try_all(rules: Rules, chosen: list[Mutant], jobs: int, report: Callable[[Verdict], None]) -> None:
     """Report the verdict on each of `chosen`, in order. Raises TestsFail."""
-    session = _Session(chosen, jobs, report)
+    session = _Session(rules, chosen, jobs, report)
     arguments = ["--capture=no", "-qq", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
-    ignored = [f"--ignore={ROOT / path}" for path in LEFT_OUT]
-    pytest.main([f"--rootdir={ROOT}", *arguments, *ignored, *(str(ROOT / path) for path in TESTS)], plugins=[session])
+    ignored = [f"--ignore={ROOT / path}" for path in rules.left_out]
+    given = [str(ROOT / path) for path in rules.tests]
+    pytest.main([f"--rootdir={ROOT}", *arguments, *ignored, *given], plugins=[session])
     if session.failure is not None:
         raise TestsFail(session.failure)
 
@@ -104,7 +107,8 @@ def try_all(chosen: list[Mutant], jobs: int, report: Callable[[Verdict], None]) 
 class _Session:
     """The pytest plugin that tries mutants where pytest would run the tests."""
 
-    def __init__(self, chosen: list[Mutant], jobs: int, report: Callable[[Verdict], None]) -> None:
+    def __init__(self, rules: Rules, chosen: list[Mutant], jobs: int, report: Callable[[Verdict], None]) -> None:
+        self._rules = rules
         self._chosen = chosen
         self._jobs = jobs
         self._report = report
@@ -126,19 +130,20 @@ class _Session:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
             return True
-        _check_that_sources_are_what_is_loaded()
+        _check_that_sources_are_what_is_loaded(self._rules)
         gc.freeze()
-        runs = _observe(session.items)
-        self.failure = None if runs is not None else "the tests fail on the code as it is; run pytest tests/unit/swim"
+        runs = _observe(self._rules, session.items)
+        failing = f"the tests fail on the code as it is; run pytest {' '.join(self._rules.tests)}"
+        self.failure = None if runs is not None else failing
         if runs is not None:
             order = sorted(range(len(runs)), key=lambda number: (runs[number].calls, number))
-            for verdict in _in_order(_trials(self._chosen, session.items, runs, order), self._jobs):
+            for verdict in _in_order(_trials(self._rules, self._chosen, session.items, runs, order), self._jobs):
                 self._report(verdict)
         return True
 
 
-def _check_that_sources_are_what_is_loaded() -> None:
-    for module in RULES:
+def _check_that_sources_are_what_is_loaded(rules: Rules) -> None:
+    for module in rules.modules:
         path = source_file(module)
         compiled = codes(compile(path.read_text(), str(path), "exec", dont_inherit=True))
         for name in functions(path.read_text()):
@@ -162,9 +167,9 @@ def live(module: str, function: str) -> FunctionType:
 # --- on the code as it is
 
 
-def _observe(items: list[pytest.Item]) -> list[Run] | None:
+def _observe(rules: Rules, items: list[pytest.Item]) -> list[Run] | None:
     """What each test runs; None if one fails."""
-    child = _Child.fork(lambda tell: _run_observed(items, tell))
+    child = _Child.fork(lambda tell: _run_observed(rules, items, tell))
     answer = child.read_all()
     if child.wait() != 0:
         return None
@@ -174,8 +179,8 @@ def _observe(items: list[pytest.Item]) -> list[Run] | None:
     ]
 
 
-def _run_observed(items: list[pytest.Item], tell: BinaryIO) -> int:
-    watched = {str(source_file(module)) for module in RULES}
+def _run_observed(rules: Rules, items: list[pytest.Item], tell: BinaryIO) -> int:
+    watched = {str(source_file(module)) for module in rules.modules}
     found = []
     for number, item in enumerate(items):
         observer = _Observer(watched)
@@ -246,8 +251,14 @@ class _Trial:
 
     def run(self, tell: BinaryIO) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        function = live(self.mutant.module, self.mutant.function)
-        function.__code__ = self.mutant.code(function.__code__.co_filename)
+        if self.mutant.is_of_a_table:
+            try:
+                tables.make_anew(self.mutant)
+            except Exception:  # the module would not load
+                return 1
+        else:
+            function = live(self.mutant.module, self.mutant.function)
+            function.__code__ = self.mutant.code(function.__code__.co_filename)
         for number, item in enumerate(self.items):
             tell.write(b".")
             tell.flush()
@@ -259,16 +270,24 @@ class _Trial:
     def verdict(self, dots: int, status: int) -> Verdict:
         if status == 0:
             return Verdict(self.mutant, len(self.items), None)
+        if dots == 0 and self.mutant.is_of_a_table and os.WIFEXITED(status):
+            return Verdict(self.mutant, len(self.items), self.mutant.module, "does not load")
         if dots == 0:
             raise RuntimeError(f"no test was begun on {self.mutant.name}")
         how = "" if os.WIFEXITED(status) else f"stopped by {signal.Signals(os.WTERMSIG(status)).name}"
         return Verdict(self.mutant, len(self.items), self.items[dots - 1].nodeid, how)
 
 
-def _trials(chosen: list[Mutant], items: list[pytest.Item], runs: list[Run], order: list[int]) -> Iterator[_Trial]:
+def _trials(
+    rules: Rules, chosen: list[Mutant], items: list[pytest.Item], runs: list[Run], order: list[int]
+) -> Iterator[_Trial]:
     for mutant in chosen:
         filename = str(source_file(mutant.module))
-        concerned = [number for number in order if runs[number].touches(filename, *mutant.lines)]
+        places = tables.readers(mutant, rules) if mutant.is_of_a_table else ((filename, *mutant.lines),)
+        concerned = [n for n in order if any(runs[n].touches(*place) for place in places)]
+        if mutant.is_of_a_table:  # a test may look at what is in it, and run nothing
+            using = set(concerned)
+            concerned = [n for n in order if not places or runs[n].calls == 0 or n in using]
         limits = [PATIENCE + 10 * runs[number].seconds for number in concerned]
         yield _Trial(mutant, [items[number] for number in concerned], limits)
 

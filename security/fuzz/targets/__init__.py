@@ -4,6 +4,9 @@ from typing import Final
 
 TARGETS: Final = {
     name: f"{__name__}.{name}"
-    for name in ("packet", "stream", "codec", "lzw", "gob", "node_meta", "state_file", "node", "helper")
+    for name in (
+        *("packet", "stream", "codec", "lzw", "gob", "node_meta", "state_file", "node"),
+        *("helper", "session", "hosts", "uapi"),
+    )
 }
 """The modules by name, unimported: they are instrumented as they are imported."""

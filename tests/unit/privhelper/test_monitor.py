@@ -101,6 +101,14 @@ def test_what_may_come_when(phase: str, request_name: str, allowed: bool) -> Non
         assert [] == helper.done()
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_a_monitor_says_of_itself(phase: str) -> None:
+    """What the server goes by: whether it has greeted, whether it has had a whole set, whether it is over."""
+    monitor = PHASES[phase]().monitor
+    expected = [phase == name for name in ("new", "configured", "ended")]
+    assert expected == [monitor.is_new, monitor.is_configured, monitor.ended]
+
+
 def test_the_table_is_whole() -> None:
     """No request type and no phase is left out above."""
     assert set(PERMITTED) == {type(request) for request in REQUESTS.values()}
@@ -392,6 +400,17 @@ def test_a_reading_that_fails_is_an_answer() -> None:
     assert helper.has((A,))
 
 
+def test_a_no_without_a_number_is_an_answer_too() -> None:
+    """A time-out of Python's own has none."""
+    helper = Helper().configured(A)
+
+    def refuse() -> list[PeerStatus]:
+        raise TimeoutError("late")
+
+    helper.device.status = refuse  # type: ignore[method-assign]
+    assert Failed(Op.STATUS, 0) == helper.send(Status(0))
+
+
 # --- the kernel says no ------------------------------------------------------------------------------------------
 
 BEFORE = (A, B, C)
@@ -538,6 +557,20 @@ def test_bye_tries_every_step_and_says_what_failed() -> None:
     assert Failed(Op.BYE, errno.ENOSPC) == helper.send(Bye())
     assert [("destroy", None), ("delete", None)] == helper.done()
     assert helper.monitor.ended
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, None])
+def test_bye_says_of_several_failures_the_first(number: int | None) -> None:
+    """Names, then tunnels, then the link; one may have no number."""
+    helper = Helper().configured(A)
+    helper.kernel.fail_in(0)  # the device and the link: EIO
+
+    def refuse(lines: Sequence[tuple[Address, str]]) -> HostsResult:
+        raise OSError(number, "full") if number else OSError("full")
+
+    helper.hosts.write = refuse  # type: ignore[method-assign]
+    assert Failed(Op.BYE, number or 0) == helper.send(Bye())
+    assert [number, errno.EIO, errno.EIO] == [failure.errno for failure in helper.tunnels.failures]
 
 
 def test_take_down_without_bye_does_the_same() -> None:

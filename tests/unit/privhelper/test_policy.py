@@ -16,7 +16,7 @@ from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import RuntimeError as SodiumError
 from nacl.public import PrivateKey
 
-from privhelper.addressing import Address, derive
+from privhelper.addressing import Address, Network, derive
 from privhelper.policy import (
     HOSTS_REASONS,
     PEER_REASONS,
@@ -60,10 +60,14 @@ def peer(name: str, number: int = 1, **fields: Any) -> Peer:
     return replace(whole, **fields)
 
 
-def surrounded_by(*networks: str, addresses: tuple[str, ...] = ()) -> Policy:
+def nets(*texts: str) -> tuple[Network, ...]:
+    """Networks."""
+    return tuple(map(ip_network, texts))
+
+
+def surrounded_by(*networks: str, **others: Any) -> Policy:
     """A host with other networks."""
-    nets = tuple(ip_network(network) for network in networks)
-    return replace(POLICY, surroundings=Surroundings(nets, addresses=frozenset(ip_address(a) for a in addresses)))
+    return replace(POLICY, surroundings=Surroundings(nets(*networks), **others))
 
 
 # --- the peer verdict --------------------------------------------------------------------------------------------
@@ -76,6 +80,9 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
         (POLICY, peer("node-a", endpoint=ip_address("10.9.9.9"))),  # the underlay may lie in the overlay net
         (POLICY, peer("node-a", endpoint=ip_address("2001:db8::1"))),
         (surrounded_by("10.1.2.0/24"), GOOD),
+        (surrounded_by(ranges=nets("127.0.0.0/8"), tunnelled=nets("198.51.100.0/24", "::/0")), GOOD),
+        (surrounded_by(tunnelled=nets("0.0.0.0/0"), beside=nets("192.0.2.0/24")), GOOD),
+        (surrounded_by(tunnelled=nets("0.0.0.0/0", "192.0.2.0/24"), beside=nets("192.0.2.2/32")), GOOD),
         (
             replace(POLICY, overlay_net=NET6, own_address=derive(NET6, b"self", 0)),
             peer("node-a", overlay_addr=derive(NET6, b"node-a", 3)),
@@ -103,8 +110,16 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
         (POLICY, peer("node-a", endpoint=ip_address("127.0.0.1"))),
         (POLICY, peer("node-a", endpoint=ip_address("ff02::1"))),
     ],
-    PeerVerdict.ENDPOINT_LOCAL: [(surrounded_by(addresses=("192.0.2.2",)), peer("node-a"))],
+    PeerVerdict.ENDPOINT_LOCAL: [
+        (surrounded_by(addresses=frozenset((GOOD.endpoint,))), GOOD),
+        (surrounded_by(ranges=nets("127.0.0.0/8", "192.0.2.0/24")), GOOD),
+    ],
     PeerVerdict.ENDPOINT_OVERLAY: [(POLICY, peer("node-a", endpoint=OWN_ADDRESS))],
+    PeerVerdict.ENDPOINT_TUNNELLED: [
+        (surrounded_by(tunnelled=nets("198.51.100.0/24", "192.0.2.0/24")), GOOD),
+        (surrounded_by(tunnelled=nets("0.0.0.0/0")), GOOD),
+        (surrounded_by(tunnelled=nets("192.0.2.0/25", "0.0.0.0/0"), beside=nets("192.0.2.0/24")), GOOD),
+    ],
     PeerVerdict.OWN_KEY: [(POLICY, peer("node-a", public_key=OWN_KEY))],
     PeerVerdict.WEAK_KEY: [
         (POLICY, peer("node-a", public_key=bytes(32))),
@@ -122,6 +137,20 @@ def test_each_reason_to_refuse_a_peer(verdict: PeerVerdict, policy: Policy, want
     assert [verdict] == [v for v, _ in policy.judge([wanted], {}, frozenset())]
 
 
+def test_the_numbers_of_verdicts_are_what_they_were() -> None:
+    """An agent of another age has the same reasons for them; a new one comes last."""
+    assert [verdict.name for verdict in PeerVerdict] == (
+        "ACCEPTED OUTSIDE_NET OWN_ADDRESS NOT_DERIVED LOCAL_NETWORK ENDPOINT_CLASS ENDPOINT_LOCAL ENDPOINT_OVERLAY"
+        " OWN_KEY WEAK_KEY TOO_MANY ENDPOINT_TUNNELLED"
+    ).split()
+    assert [verdict.name for verdict in HostsVerdict] == (
+        "ACCEPTED NO_PEER NOT_A_HOST_NAME ADDRESS_LITERAL RESERVED OWN_NAME TAKEN DISABLED UNREADABLE OUTSIDE_SUFFIX"
+        " DOUBLE"
+    ).split()
+    assert [*map(int, PeerVerdict)] == [*range(12)]
+    assert [*map(int, HostsVerdict)] == [*range(11)]
+
+
 def test_every_verdict_has_a_case_and_a_reason() -> None:
     """The tables are whole; the agent's user reads the reasons."""
     assert set(PeerVerdict) == set(REFUSED) == set(PEER_REASONS)
@@ -135,6 +164,7 @@ def test_every_verdict_has_a_case_and_a_reason() -> None:
     [
         ("0.0.0.0", False),
         ("0.1.2.3", False),
+        ("0.255.255.255", False),
         ("1.0.0.0", True),
         ("8.8.8.8", True),
         ("10.0.0.1", True),
@@ -157,6 +187,8 @@ def test_every_verdict_has_a_case_and_a_reason() -> None:
         ("::1", False),
         ("::2", False),
         ("::7f00:1", False),
+        ("::8000:0", False),
+        ("::1:0:0", True),
         ("::ffff:127.0.0.1", False),
         ("::ffff:192.0.2.1", False),
         ("2000::1", True),
@@ -252,6 +284,14 @@ def test_an_endpoint_equal_to_anothers_overlay_address_loses() -> None:
         assert expected == {p.name: v for p, (v, _) in zip(wanted, verdicts, strict=True)}
 
 
+def test_one_too_many_is_told_that_and_nothing_else() -> None:
+    """Its endpoint, which is another's overlay address, was never looked at."""
+    held = [peer(f"old-{i}", i) for i in range(10)]
+    late = peer("late", 99, endpoint=held[0].overlay_addr)
+    verdicts = POLICY.judge([late, *held], {p.public_key for p in held}, frozenset())
+    assert [PeerVerdict.TOO_MANY] + [PeerVerdict.ACCEPTED] * 10 == [verdict for verdict, _ in verdicts]
+
+
 def test_an_endpoint_equal_to_its_own_overlay_address_loses() -> None:
     """The shortest loop."""
     alone = peer("node-a", endpoint=GOOD.overlay_addr)
@@ -273,12 +313,12 @@ def test_a_refused_peers_overlay_address_refuses_no_endpoint() -> None:
 NAMES: Mapping[HostsVerdict, list[str]] = {
     HostsVerdict.ACCEPTED: [
         "node-a", "a", "0a", "node-a.example.org", "x" * 63, "x" * 63 + ".y", "xn--hte-ula", "ip6", "mywpad",
-        "localhost2", "1.2.3.4.5", "0x7g", "a.10", "ip", "NODE-A",
+        "localhost2", "1.2.3.4.5", "0x7g", "a.10", "ip", "NODE-A", ".".join(["x" * 63] * 3 + ["x" * 61]),
     ],
     HostsVerdict.NOT_A_HOST_NAME: [
-        "", "-a", "a-", "a.-b", "a..b", ".a", "node-a.", "a_b", "a b", "a\tb", "a\n", "\na", "a\nb", "a\r", "a\0",
-        "a#b", "*", "::1", "fd00::1", "a:b", "x" * 64, "hôte", "\u212aelvin", "a\u0131", "a\u2028", "१२",
-        ".".join(["x" * 62] * 5), "1.2.3.4/8", "%s", "../etc", "!",
+        "", "-a", "a-", "a.-b", "a..b", ".a", "node-a.", "a_b", "_gateway", "a b", "a\tb", "a\n", "\na", "a\nb",
+        "a\r", "a\0", "a#b", "*", "::1", "fd00::1", "a:b", "x" * 64, "hôte", "\u212aelvin", "a\u0131", "a\u2028", "१२",
+        ".".join(["x" * 62] * 5), ".".join(["x" * 63] * 3 + ["x" * 62]), "1.2.3.4/8", "%s", "../etc", "!",
     ],
     HostsVerdict.ADDRESS_LITERAL: [
         "10", "0", "0x7f.1", "0X7F.1", "0x", "127.1", "127.0.0.1", "010.1.2.3", "1.2.3", "3232235777", "0xdeadbeef",
@@ -381,6 +421,20 @@ def test_who_bears_the_whole_name_keeps_it() -> None:
     for wanted in ([label, whole], [whole, label]):
         assert expected == dict(zip([p.name for p in wanted], hosts_verdicts(SUFFIXED, wanted), strict=True))
     assert [HostsVerdict.ACCEPTED] * 2 == hosts_verdicts(POLICY, [label, whole])
+
+
+def test_a_refused_member_is_not_told_that_its_name_is_anothers() -> None:
+    """It has no line to lose: what speaks against it is the peer's own verdict."""
+    label, whole = peer("node-a", 1, public_key=bytes(32)), peer("node-a.mesh.example", 2)
+    assert [HostsVerdict.NO_PEER, HostsVerdict.ACCEPTED] == hosts_verdicts(SUFFIXED, [label, whole])
+
+
+def test_a_host_whose_own_name_is_elsewhere_has_a_name_of_its_own_all_the_same() -> None:
+    """It gets no line on the others; what it is called here is still nobody else's."""
+    elsewhere = replace(SUFFIXED, node_name="self.corp.example")
+    assert [HostsVerdict.ACCEPTED] == hosts_verdicts(elsewhere, [peer("node-a")])
+    within = replace(elsewhere, hosts_suffix="example")
+    assert [HostsVerdict.OWN_NAME] == hosts_verdicts(within, [peer("Self.Corp.example")])
 
 
 def test_a_whole_name_without_a_tunnel_takes_nobodys_line() -> None:

@@ -131,6 +131,38 @@ def test_a_request_has_the_documented_layout() -> None:
     assert record == data[HEADER:]
 
 
+def test_the_numbers_on_the_socket_are_what_they_were() -> None:
+    """Each is known to whichever half is the older one; another meaning takes another number, or another version."""
+    numbers = {kind: {member.name: member.value for member in kind} for kind in (Op, Flag, Event, Backend, HostsResult)}
+    assert numbers == {
+        Op: {
+            **{"HELLO": 1, "IN_FORCE": 2, "SET_ADDR": 3, "SET_PEERS": 4},
+            **{"WRITE_HOSTS": 5, "STATUS": 6, "BYE": 7, "EVENT": 128},
+        },
+        Flag: {"MORE": 1, "REPLY": 2, "FAILED": 4},
+        Event: {"TERMINATE": 1, "RELOAD": 2, "REPAIRED": 3},
+        Backend: {"KERNEL": 1, "USERSPACE": 2},
+        HostsResult: {"WRITTEN": 0, "DISABLED": 1, "REPLACED": 2},
+    }
+    assert (1, 64, 15, 512, 4000, 255) == (
+        protocol.VERSION,
+        MAX_NAME,
+        protocol.MAX_INTERFACE,
+        MAX_PART,
+        MAX_PEERS_LIMIT,
+        FIXED_ADDRESS,
+    )
+
+
+def test_an_interface_name_that_does_not_fit_is_not_cut() -> None:
+    """Another interface would be meant."""
+    assert (1, replace(POLICY, interface="x" * 15)) == decode_reply(
+        encode_reply(1, replace(POLICY, interface="x" * 15))
+    )
+    with pytest.raises(ValueError, match="16 bytes"):
+        encode_reply(1, replace(POLICY, interface="x" * 16))
+
+
 def test_the_policy_has_the_documented_layout() -> None:
     """Two records: what was pinned, then the device."""
     data = encode_reply(1, POLICY)
@@ -314,6 +346,15 @@ def test_a_name_of_65_bytes_is_refused_by_both_ends() -> None:
     assert "padding" == request_code(in_record(longest, NAME_LENGTH, b"\x41"))
     with pytest.raises(ValueError, match="65 bytes"):
         encode_request(1, SetPeers((Peer(KEY, PEER.endpoint, PEER.overlay_addr, "x" * 65),)))
+
+
+def test_a_build_of_32_bytes_is_refused_by_both_ends() -> None:
+    """31 is the longest, and it fills its field."""
+    longest = encode_request(1, Hello("x" * 31))
+    assert (1, Hello("x" * 31)) == decode_request(longest)
+    assert "padding" == request_code(in_record(longest, 0, b"\x20"))
+    with pytest.raises(ValueError, match="32 bytes"):
+        encode_request(1, Hello("x" * 32))
 
 
 POLICY_HOSTS, DEVICE = 107, 108  # offsets in the policy's reply: hosts on; the second record

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from privhelper import server
+from privhelper import allowance, server
 from privhelper.policy import HostsVerdict, PeerVerdict, Surroundings
 from privhelper.protocol import (
     MAX_PART,
@@ -24,6 +24,7 @@ from privhelper.protocol import (
     Hello,
     InForce,
     Op,
+    OwnAddress,
     PeersInForce,
     Request,
     SetAddr,
@@ -348,6 +349,64 @@ def test_descriptors_an_agent_sends_along_are_not_taken(start: Start) -> None:
     os.close(read)
     os.close(write)
     assert before == len(os.listdir("/proc/self/fd"))
+
+
+# --- more than there is time for ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request takes a second of processor time, of which there is none to spare."""
+    seconds = iter(range(1_000_000))
+    monkeypatch.setattr(server.time, "process_time", lambda: float(next(seconds)))
+    monkeypatch.setattr(allowance, "BURST", 0.5)
+    monkeypatch.setattr(allowance, "LONGEST_REST", 3600.0)
+    monkeypatch.setattr(allowance, "SHARE", 0.001)
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_who_asks_for_more_than_there_is_time_for_is_read_later(start: Start, busy: None, linger: float | None) -> None:
+    """Not refused, and not forgotten: signals are passed on meanwhile, and its goodbye is read at once."""
+    serving = start(linger)
+    agent = serving.connect() if linger is not None else serving.agent
+    agent.greet()
+    agent.tell(SetAddr(0))
+    serving.kill(signal.SIGHUP)
+    assert Event.RELOAD is agent.read()
+    assert agent.has_heard_nothing()
+    serving.kill(signal.SIGTERM)
+    assert Event.TERMINATE is agent.read()
+    assert isinstance(agent.read(), OwnAddress)
+    assert Farewell() == agent.ask(Bye())
+    agent.hang_up()
+    assert 0 == serving.ended()
+
+
+def test_a_rest_comes_to_its_end(start: Start, busy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then everything goes on, and who has gone meanwhile is noticed."""
+    monkeypatch.setattr(allowance, "LONGEST_REST", 0.05)
+    serving = start(300.0)
+    agent = serving.connect()
+    for _ in range(3):
+        agent.configure(A).hang_up()
+        agent = serving.connect()
+    agent.greet()
+    assert serving.is_running()
+
+
+def test_an_agent_that_is_hung_up_on_while_it_is_not_read_costs_nothing(
+    start: Start, busy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here by a failing send of an event; the next one is served."""
+    serving = start(300.0)
+    agent = serving.connect()
+    agent.greet()
+    serving.soon(lambda: serving.server._read_at is not None, "it is not read")
+    agent.hang_up()
+    serving.kill(signal.SIGHUP)
+    serving.soon(lambda: serving.server._agent is None, "it is gone")
+    monkeypatch.setattr(allowance, "LONGEST_REST", 0.05)
+    serving.connect().configure(A)
 
 
 # --- signals -----------------------------------------------------------------------------------------------------

@@ -114,6 +114,31 @@ def test_after_a_goodbye_the_next_agent_gets_a_new_link_and_a_new_key() -> None:
     assert helper.has((A,))
 
 
+def test_of_a_change_that_failed_half_way_nothing_outlives_a_goodbye() -> None:
+    """The next agent learns of nobody."""
+    helper = Helper().configured(A)
+    helper.kernel.fail_in(0)
+    assert Failed(Op.SET_PEERS, errno.EIO) == helper.send(SetPeers((A, B)))
+    helper.kernel.recover()
+    assert Farewell() == helper.send(Bye())
+    greeting = helper.next_agent().send(Hello("test"))
+    assert isinstance(greeting, PinnedPolicy)
+    assert greeting.in_force == 0
+    assert PeersInForce((), False) == helper.send(InForce(0))
+    assert helper.tunnels.repair() == []
+    helper.send(SetAddr(0))
+    assert helper.has(())
+
+
+def test_who_could_not_be_reached_before_a_goodbye_is_nobody_after_it() -> None:
+    """A repair in between, with no address of our own yet, has nothing to judge anybody by."""
+    helper = Helper(surroundings=Surroundings((ip_network(A.overlay_addr),))).configured(A)
+    helper.send(Bye())
+    helper.next_agent().greeted()
+    helper.link.around = Surroundings()
+    assert helper.tunnels.repair() == []
+
+
 def test_the_keepalive_is_the_pinned_one() -> None:
     """The agent has no say in it."""
     helper = Helper(replace(PINNED, keepalive=25)).configured(A)
@@ -191,6 +216,29 @@ def test_where_nothing_has_changed_nothing_is_repaired() -> None:
     helper = Helper().configured(A, B)
     assert [] == helper.tunnels.repair()
     assert [] == helper.done()
+
+
+def test_names_that_stand_are_not_written_again() -> None:
+    """The file is the operator's, and every write of it is seen by whoever watches it."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.done()
+    assert [] == helper.tunnels.repair()
+    assert [] == helper.done()
+
+
+def test_of_several_steps_that_fail_the_first_is_said() -> None:
+    """The others are tried all the same: the device says no, and so does the link for another reason."""
+    helper = Helper().configured(A)
+    _remove_peer(helper)
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOBUFS if arguments else errno.EPERM, "no")
+
+    helper.device.apply = refuse  # type: ignore[method-assign]
+    helper.link.surroundings = refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(PermissionError):
+        helper.tunnels.repair()
 
 
 def test_while_nothing_is_set_up_nothing_is_repaired() -> None:
@@ -410,6 +458,32 @@ def test_when_the_network_has_gone_the_next_set_brings_its_peers_back() -> None:
     assert helper.has((B, A))
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        Surroundings((ip_network(A.overlay_addr),)),
+        Surroundings(addresses=frozenset((A.endpoint,))),
+        Surroundings(tunnelled=(ip_network(A.endpoint),)),
+    ],
+)
+def test_that_nothing_stands_in_a_peers_way_any_more_is_said_once(around: Surroundings) -> None:
+    """As an event it makes the agent ask again; before that, and for others that are refused, there is no reason to."""
+    helper = Helper(surroundings=around).configured(A, replace(B, public_key=bytes(32)), C)
+    assert [] == helper.tunnels.repair()
+    helper.link.around = Surroundings()
+    assert ["peers possible again"] == helper.tunnels.repair()
+    assert [] == helper.tunnels.repair()
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((A, C)))
+
+
+def test_peers_that_are_wanted_no_more_stand_in_nobodys_way() -> None:
+    """The last set counts."""
+    helper = Helper(surroundings=Surroundings((ip_network(A.overlay_addr),))).configured(A, B)
+    helper.send(SetPeers((B,)))
+    helper.link.around = Surroundings()
+    assert [] == helper.tunnels.repair()
+
+
 @pytest.mark.parametrize("what", ["routes flushed", "link deleted"])
 def test_a_route_of_somebody_elses_in_the_place_of_ours_costs_one_peer(what: str) -> None:
     """It can not be replaced, and it is a local network; the others are whole after the second look at the latest."""
@@ -450,6 +524,41 @@ def test_a_hosts_file_that_cannot_be_written_keeps_no_tunnel_alive() -> None:
     helper.hosts.write = write  # type: ignore[method-assign]
     helper.tunnels.repair()
     assert (line(B),) == helper.hosts.lines
+
+
+# --- names that the operator gives to somebody else ---------------------------------------------------------------
+
+
+def test_a_name_that_the_operator_takes_loses_its_line_without_being_asked() -> None:
+    """Else both would be answered until the agent asks again, and a hostile one never does. The tunnel stays."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.hosts.taken = frozenset(("node-a",))
+    helper.done()
+    assert ["names refused by now"] == helper.tunnels.repair()
+    assert [("hosts", (line(B),))] == helper.done()
+    assert helper.has((A, B))
+    assert [] == helper.tunnels.repair()
+    assert Verdicts(((PeerVerdict.ACCEPTED, HostsVerdict.TAKEN), OK)) == helper.send(SetPeers((A, B)))
+
+
+def test_a_hosts_file_that_cannot_be_read_costs_no_name_its_line() -> None:
+    """Nobody knows that it is taken."""
+    helper = Helper().configured(A)
+    helper.send(WriteHosts())
+    helper.hosts.unreadable = True
+    helper.done()
+    assert [] == helper.tunnels.repair()
+    assert [] == helper.done()
+    assert (line(A),) == helper.hosts.lines
+
+
+def test_a_name_that_never_had_a_line_is_none_to_lose() -> None:
+    """It was refused from the first."""
+    helper = Helper()
+    helper.hosts.taken = frozenset(("node-a",))
+    helper.configured(A, B).send(WriteHosts())
+    assert [] == helper.tunnels.repair()
 
 
 # --- names -------------------------------------------------------------------------------------------------------
