@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_network
 from typing import Final
 
@@ -96,12 +97,14 @@ class Tunnels:
         """Make those of `wanted` that the policy accepts the only peers; both verdicts on each, in order."""
         verdicts = self._policy().judge(wanted, self._in_force, self._taken_names())
         self._in_the_way = [p for p, (verdict, _) in zip(wanted, verdicts, strict=True) if verdict in _OF_THIS_HOST]
-        self._apply([p for p, (verdict, _) in zip(wanted, verdicts, strict=True) if verdict is PeerVerdict.ACCEPTED])
-        self._lines = [
+        lines = [
             self._line(peer)
             for peer, (_, verdict) in zip(wanted, verdicts, strict=True)
             if verdict is HostsVerdict.ACCEPTED
         ]
+        self._take_away_all_but(lines)
+        self._apply([p for p, (verdict, _) in zip(wanted, verdicts, strict=True) if verdict is PeerVerdict.ACCEPTED])
+        self._lines = lines
         return verdicts
 
     def write_hosts(self) -> HostsResult:
@@ -254,6 +257,15 @@ class Tunnels:
         self._in_force = wanted
         self._unsure.clear()
         self._unfinished = None
+
+    def _take_away_all_but(self, lines: Sequence[tuple[Address, str]]) -> None:
+        """A name that outlives its tunnel sends traffic for it in clear, and whether WRITE_HOSTS follows is up to the
+        agent: names that go, go before their tunnels do. Where that fails, `repair` does it."""
+        staying = [line for line in self._written or () if line in lines]
+        if self._written is not None and len(staying) < len(self._written):
+            with suppress(OSError):
+                if self._hosts.write(staying) is HostsResult.WRITTEN:
+                    self._written = staying
 
     def _clear_hosts(self) -> None:
         self._lines, self._written = [], None

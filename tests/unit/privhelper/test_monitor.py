@@ -481,6 +481,35 @@ def test_only_accepted_names_are_written() -> None:
     assert (line(A), line(C)) == helper.hosts.lines
 
 
+def test_a_name_goes_before_its_tunnel_whether_or_not_the_agent_asks() -> None:
+    """A name that outlives its tunnel sends traffic for it in clear. What comes, waits for the agent to ask."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.done()
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((B, C)))
+    assert ("hosts", (line(B),)) == helper.done()[0]
+    assert (line(B),) == helper.hosts.lines
+    helper.send(WriteHosts())
+    assert (line(B), line(C)) == helper.hosts.lines
+
+
+def test_a_name_that_could_not_be_taken_away_costs_no_tunnel_and_is_put_right() -> None:
+    """A full disk, or somebody's lock: the set is carried out, and the next look takes the name away."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    write, helper.hosts.write = helper.hosts.write, _no  # type: ignore[method-assign]
+    assert Verdicts((OK,)) == helper.send(SetPeers((B,)))
+    assert helper.has((B,))
+    helper.hosts.write = write  # type: ignore[method-assign]
+    assert (line(A), line(B)) == helper.hosts.lines
+    helper.tunnels.repair()
+    assert (line(B),) == helper.hosts.lines
+
+
+def _no(lines: object) -> HostsResult:
+    raise OSError(errno.ENOSPC, "the disk is full")
+
+
 def test_an_unreadable_hosts_file_costs_names_and_not_tunnels() -> None:
     """And only as long as it is so."""
     helper = Helper()
