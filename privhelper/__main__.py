@@ -21,6 +21,7 @@ from privhelper import ground, inherited, logs, signals, userspace
 from privhelper import link as rtnl
 from privhelper.arguments import Arguments, parse_arguments
 from privhelper.device import Device
+from privhelper.door import take_no_descriptors
 from privhelper.hosts import HostsFile, HostsUnavailable, open_hosts
 from privhelper.identity import BadUsers, resolve_users
 from privhelper.kernel import KernelDevice
@@ -155,7 +156,7 @@ def _given(arguments: Arguments) -> tuple[Notify, Doors, int | None]:
         if name == "hosts" or stat.S_ISREG(os.fstat(fd).st_mode):
             hosts_fd = fd
         else:
-            doors = _doors(arguments, socket.socket(fileno=fd))
+            doors = _doors(arguments, socket.socket(fileno=fd))  # listens already: who is quick keeps what he had
     if doors.listener is None:
         if arguments.listen is None:
             raise StartError("nothing to do: give --listen PATH, or start `wesher`, which starts this program itself")
@@ -176,6 +177,7 @@ def _open(arguments: Arguments, doors: Doors, hosts_fd: int | None) -> tuple[Doo
 def _doors(arguments: Arguments, listener: socket.socket) -> Doors:
     if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_SEQPACKET:
         raise StartError("the socket passed by the service manager is none; give it ListenSequentialPacket=")
+    take_no_descriptors(listener)
     return Doors(listener=listener, agent_uid=_agent_uid(arguments), linger=arguments.linger)
 
 
@@ -193,6 +195,7 @@ def _check_alone(path: str) -> None:
 def _listen(path: str, agent_uid: int) -> socket.socket:
     """A socket for the agent alone. Who may connect is decided by uid; the mode only keeps others from trying."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    take_no_descriptors(listener)
     try:
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):

@@ -1,7 +1,7 @@
 """The launcher: as root, make what needs root, start the agent with nothing, and become the helper.
 
     check that it can work; make the directories; open the hosts file; see which WireGuard there is
-    logpipe         fork, exec    helper's uid, no capability, own session    0-2, 3-5 what the others write
+    logpipe         fork, exec    helper's uid, no capability, own session    0-2, 3-5 their output, 6-7 a leash
     wireguard-go    fork, exec    helper's uid, CAP_NET_ADMIN, own session    3 TUN, 4 UAPI listener; if it is needed
     agent           fork, exec    agent's uid, no capability, own session     3 helper, 4 its configuration
     helper          exec, same pid, helper's uid, CAP_NET_ADMIN               3 agent, then hosts file, UAPI connection
@@ -23,7 +23,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
-from privhelper import lockdown, signals, wireguard_go
+from privhelper import leash, lockdown, signals, wireguard_go
+from privhelper.door import take_no_descriptors
 from privhelper.handover import check_reachable, hand_over_runtime, hand_over_state
 from privhelper.hosts import HostsUnavailable, open_hosts
 from privhelper.notify import Notify
@@ -75,14 +76,16 @@ def launch(plan: Plan) -> NoReturn:
     hand_over_state(plan.state_dir, plan.state_file, plan.agent)
     hand_over_runtime(plan.runtime_dir, plan.agent)
     hosts_fd = _open_hosts(plan.pinned)
-    output = _start_logpipe(plan)
+    output = _start_logpipe(plan.helper, plan.sandbox)
     started: list[int] = []
     uapi = None
     if not in_kernel:
         pid, uapi = wireguard_go.start(plan.pinned.interface, plan.helper, plan.log_level, output.err)
         started.append(pid)
     agents_end, helpers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    take_no_descriptors(helpers_end)
     started.append(_start_agent(plan, agents_end.fileno(), output))
+    leash.tie(output.leash, started[-1])
     agents_end.close()
     _become_helper(plan, helpers_end.fileno(), hosts_fd, uapi, output, started)
 
@@ -100,7 +103,8 @@ def attach(plan: Plan, helper_socket: str) -> NoReturn:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     hand_over_state(plan.state_dir, plan.state_file, plan.agent)
     hand_over_runtime(plan.runtime_dir, plan.agent)
-    install([null(), os.dup(1), os.dup(2), connection.detach(), _config(plan)])
+    out, err = _beside_a_terminal(plan)
+    install([null(), out, err, connection.detach(), _config(plan)])
     plan.agent.assume()
     # By its own uid, which the helper asks the kernel for.
     connection = socket.socket(fileno=AGENT_FD)
@@ -112,6 +116,15 @@ def attach(plan: Plan, helper_socket: str) -> NoReturn:
     signals.hold()
     argv = [sys.executable, "-I", "-m", plan.agent_module]
     os.execve(argv[0], argv, ENVIRONMENT | _for_service_manager())  # noqa: S606 - an absolute path, a clean environment
+
+
+def _beside_a_terminal(plan: Plan) -> tuple[int, int]:
+    """What the agent writes to. A terminal is logpipe's, as in the other layout: with it the agent could ask for a
+    password, and hear it."""
+    if not (os.isatty(1) or os.isatty(2)):
+        return os.dup(1), os.dup(2)
+    output = _start_logpipe(plan.agent, plan.sandbox)
+    return output.out, output.log
 
 
 def _no_helper(path: str, error: OSError) -> LaunchError:
@@ -174,27 +187,31 @@ def _warn(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Write ends of the pipes to logpipe: the agent's standard output, everybody's errors, the helper's own log."""
+    """Write ends of the pipes to logpipe: the agent's standard output, everybody's errors, the log of whoever must not
+    outlive the others' notice. And the reading end of a pipe that logpipe can write to: the agent's leash."""
 
     out: int
     err: int
     log: int
+    leash: int
 
 
-def _start_logpipe(plan: Plan) -> Output:
+def _start_logpipe(identity: Identity, sandbox: str) -> Output:
     """The only one of us that keeps the operator's output, whatever that is: a terminal, a file, a pipe, a socket."""
     ends = [os.pipe() for _ in range(3)]
+    collar, hand = os.pipe()
 
     def before_exec() -> None:
         os.setsid()  # Ctrl-C is for the helper; what is said about it must still come through
-        plan.helper.assume()
+        identity.assume()
 
     readers = [reader for reader, _ in ends]
-    argv = [sys.executable, "-I", "-m", "privhelper.logpipe", plan.sandbox]
-    spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers], before_exec)
-    for reader in readers:
-        os.close(reader)
-    return Output(*(writer for _, writer in ends))
+    argv = [sys.executable, "-I", "-m", "privhelper.logpipe", sandbox]
+    spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers, collar, hand], before_exec)
+    for end in (*readers, hand):
+        os.close(end)
+    out, err, log = (writer for _, writer in ends)
+    return Output(out, err, log, collar)
 
 
 def _start_agent(plan: Plan, socket_fd: int, output: Output) -> int:

@@ -44,6 +44,7 @@ def _values(call: str, argument: int, numbers: tuple[int, ...]) -> Profile:
 
 _PROT_EXEC: Final = 4
 _MAX_SOCKET_TYPE: Final = 0xF  # SOCK_TYPE_MASK: above it are SOCK_NONBLOCK and SOCK_CLOEXEC
+_QUEUE: Final = 100  # asyncio's
 _SO_PASSRIGHTS: Final = 83
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
@@ -99,7 +100,13 @@ AGENT: Final[Profile] = (
     *_BLOCKING,
     *_FLAGS,
     *_rows("poll ppoll epoll_wait epoll_pwait epoll_ctl"),
-    *_rows("recvfrom sendto recvmsg sendmsg sendmmsg connect shutdown listen accept accept4 getsockname getpeername"),
+    *_rows("recvfrom recvmsg connect shutdown accept accept4 getsockname getpeername"),
+    # Not with a connection that TCP opens on the way: landlock knows nothing of that.
+    *_rows("sendto", (3, "lacks", socket.MSG_FASTOPEN)),
+    *_rows("sendmsg", (2, "lacks", socket.MSG_FASTOPEN)),
+    *_rows("sendmmsg", (3, "lacks", socket.MSG_FASTOPEN)),
+    # asyncio says it again of sockets that listen. A shorter queue would hold up whoever asks the control socket.
+    *_rows("listen", (1, "==", _QUEUE)),
     *(
         row
         for domain in (socket.AF_INET, socket.AF_INET6)

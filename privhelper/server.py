@@ -22,12 +22,12 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from privhelper import signals
 from privhelper.allowance import Allowance
+from privhelper.door import take_no_descriptors
 from privhelper.monitor import Monitor
 from privhelper.notify import Notify
 from privhelper.protocol import (
@@ -56,7 +56,6 @@ LONGEST_PAUSE: Final = 60.0
 LOAD: Final = 10
 """After a look that took t seconds none follows for ten times t: a router's table may be long and restless."""
 
-_SO_PASSRIGHTS: Final = 83
 _PROTOCOL_NOT_SUPPORTED: Final = 93  # EPROTONOSUPPORT
 _PEERCRED: Final = struct.Struct("3i")  # pid, uid, gid
 
@@ -67,13 +66,6 @@ _EVENTS: Final = {
 }
 
 log = logging.getLogger("helper")
-
-
-def take_no_descriptors(door: socket.socket) -> None:
-    """Let the kernel refuse descriptors sent along, where it can (Linux 6.16); what a listener is told, its
-    connections inherit. Else it closes them when we read, and closing a lingering TCP socket can take its time."""
-    with suppress(OSError):
-        door.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 class Signals:
@@ -157,8 +149,6 @@ class Server:
         if self._doors.agent is not None:
             self._meet(self._doors.agent)
         else:
-            if self._doors.listener is not None:
-                take_no_descriptors(self._doors.listener)
             self._listen()
             self._notify.ready("waiting for the agent")
             self._feed_at = time.monotonic()

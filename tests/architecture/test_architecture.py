@@ -112,14 +112,16 @@ HOMES = {  # a library, and the only modules that may import it
     "shutil": {"privhelper.wireguard_go"},
 }
 REACH = {  # who of the helper touches the world by what; all but the pure ones may use `os`
-    "socket": {"__main__", "arguments", "kernel", "launch", "link", "notify", "profiles", "server", "userspace",
+    "socket": {"__main__", "arguments", "door", "kernel", "launch", "link", "notify", "profiles", "server", "userspace",
                "watch", "wireguard_go"},
-    "time": {"__main__", "hosts", "lockdown", "logs", "server", "userspace"},
-    "signal": {"sandbox", "server", "signals"},
+    "time": {"__main__", "hosts", "lockdown", "logpipe", "logs", "server", "userspace"},
+    "signal": {"leash", "sandbox", "server", "signals"},
     "selectors": {"logpipe", "server"},
-    "fcntl": {"hosts", "inherited", "profiles", "spawn", "wireguard_go"},
+    "fcntl": {"hosts", "inherited", "leash", "profiles", "spawn", "wireguard_go"},
 }  # fmt: skip
-LAUNCHERS = {f"privhelper.{name}" for name in ("launch", "survey", "spawn", "handover", "wireguard_go", "logpipe")}
+LAUNCHERS = {
+    f"privhelper.{name}" for name in ("launch", "survey", "spawn", "handover", "wireguard_go", "logpipe", "leash")
+}
 """What prepares and starts processes, as root; the running helper has none of it in its memory."""
 HELPER_MAY_IMPORT = frozenset(  # besides itself; a longer list is a decision, not an accident
     "__future__ argparse base64 collections contextlib ctypes dataclasses enum errno fcntl ipaddress json landlockpy "

@@ -3,6 +3,7 @@ as an administrator or systemd would start them."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from privhelper.link import ALIAS
 from privhelper.options import HELPER
 from tests.e2e.mesh import AGENT_UID, CLUSTER_KEY_TEXT, HELPER_UID, INTERFACE, KEY_FILE
 from tests.lab import Daemon, Node, until
@@ -117,6 +119,9 @@ def start_helper(node: Node, *arguments: str, env: Mapping[str, str] | None = No
     path = helper_socket(arguments)
     daemon = node.start_program(program, "--listen", path, users, *arguments, env=env)
     until(lambda: not daemon.alive() or is_listening(daemon, path), 5, "the helper listens")
+    # It opens everything before it locks itself down, and makes link and key only after that.
+    interface = option(arguments, "interface") or INTERFACE
+    until(lambda: not daemon.alive() or is_set_up(node, interface), 5, "the helper has set its link up")
     return daemon
 
 
@@ -140,6 +145,12 @@ def is_listening(daemon: Daemon, path: str) -> bool:
     """
     lines = [line.split() for line in Path(f"/proc/{daemon.pid}/net/unix").read_text().splitlines()[1:]]
     return any(fields[-1].endswith(path) and int(fields[3], 16) & LISTENING for fields in lines)
+
+
+def is_set_up(node: Node, interface: str) -> bool:
+    """Whether the link is up under a helper's alias, which is the last that it does before it serves."""
+    shown = node.run("ip", "-json", "link", "show", "dev", interface, check=False).stdout
+    return any("UP" in link["flags"] and link.get("ifalias") == ALIAS for link in json.loads(shown or "[]"))
 
 
 def option(arguments: Sequence[str], name: str) -> str | None:

@@ -19,6 +19,7 @@ from tests.e2e.mesh import (
     CLUSTER_KEY_TEXT,
     HELPER_UID,
     INTERFACE,
+    KEY_FILE,
     has_nothing_left,
     join_up,
     peer_keys,
@@ -27,6 +28,7 @@ from tests.e2e.mesh import (
     start_mesh,
     status,
 )
+from tests.e2e.split import as_user, helper_socket, start_helper, start_wireguard
 from tests.lab import Lab, Node, children, until
 from tests.lab.lab import wesher_command
 
@@ -39,7 +41,7 @@ CLEAN_ENVIRONMENT = {"PATH", "LANG"}
 # a file in memory. wireguard-go of the split layout is the administrator's, who gives it what he likes.
 DESCRIPTORS = {
     "launched": {
-        "logpipe": Counter({"/dev/null": 1, "output": 2, "pipe": 3, "epoll": 1}),
+        "logpipe": Counter({"/dev/null": 1, "output": 2, "pipe": 5, "epoll": 1}),
         "helper": Counter(
             {"/dev/null": 2, "pipe": 1, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 2, "epoll": 1}
         ),
@@ -459,3 +461,41 @@ def test_a_reader_of_the_log_that_sleeps_costs_log_lines_and_nothing_else(make_l
     until(lambda: INTERFACE not in node.links(), 5, "and goes when it is told to")
     os.kill(logpipe, signal.SIGCONT)
     assert daemon.wait(10) == 0
+
+
+def test_an_agent_that_will_not_go_does_not_outlive_its_helper_for_long(make_lab: Callable[[int], Lab]) -> None:
+    """Stopped, it neither hears nor leaves; the helper's uid may not kill it, and what may is logpipe's leash."""
+    node = make_lab(1).nodes[0]
+    daemon = start(node)
+    until(lambda: status(node), 10, "up")
+    agent = daemon.agent_pid
+    os.kill(agent, signal.SIGSTOP)
+
+    daemon.signal(signal.SIGTERM)
+
+    assert daemon.wait(40) == 1
+    until(lambda: is_gone(agent), 5, "the agent is gone too")
+    assert has_nothing_left(node)
+    again = start(node)
+    until(lambda: status(node), 10, "and the next start finds its port free")
+    assert again.alive()
+
+
+def test_in_the_split_layout_too_no_agent_holds_a_terminal(make_lab: Callable[[int], Lab]) -> None:
+    """With it, it could ask for a password and hear it."""
+    node = make_lab(1).nodes[0]
+    start_wireguard(node)
+    start_helper(node)
+    node.write(KEY_FILE, CLUSTER_KEY_TEXT.encode() + b"\n")
+    node.run("chown", str(AGENT_UID), KEY_FILE)
+    command = f"{wesher_command()} --helper-socket {helper_socket()} --cluster-key-file {KEY_FILE} --log-level info"
+    as_agent = " ".join((*as_user(AGENT_UID), command))
+    terminal = node.start_program("script", "--quiet", "--return", "--command", as_agent, "/dev/null")
+    until(lambda: status(node), 10, "up")
+    holders = {" ".join(argv[:4]) for pid, argv in terminal.children().items() if holds_a_terminal(pid)}
+    assert not any("wesher.runtime.agent" in argv for argv in holders)
+    assert any("privhelper.logpipe" in argv for argv in holders)  # what is looked for can be found
+    until(lambda: "INFO agent: 'node1' is " in terminal.stdout_text(), 5, "what it says is on the terminal")
+    (agent,) = (pid for pid, argv in terminal.children().items() if "wesher.runtime.agent" in argv)
+    os.kill(agent, signal.SIGINT)
+    assert terminal.wait(10) == 0
