@@ -32,8 +32,12 @@ _ARGUMENTS: Final = {
     "fcntl": ("fd", "command"),
     "getsockopt": ("fd", "level", "option"),
     "ioctl": ("fd", "request"),
+    "listen": ("fd", "queue"),
     "mmap": ("address", "length", "protection"),
     "mprotect": ("address", "length", "protection"),
+    "sendmmsg": ("fd", "messages", "count", "flags"),
+    "sendmsg": ("fd", "message", "flags"),
+    "sendto": ("fd", "message", "length", "flags"),
     "setsockopt": ("fd", "level", "option"),
     "socket": ("domain", "type", "protocol"),
 }
@@ -56,7 +60,9 @@ _NAMES: Final[Mapping[str, Mapping[int, str]]] = {
     "command": _named(fcntl, "F_GETFD F_SETFD F_GETFL F_SETFL F_OFD_SETLK"),
     "request": _named(termios, "TCGETS FIONBIO FIONREAD FIOCLEX"),
     "protection": {4: "PROT_EXEC"},
+    "flags": {socket.MSG_FASTOPEN: "MSG_FASTOPEN"},
     "level": _LEVELS,
+    "queue": {100: "100"},
     "domain": _named(socket, "AF_INET AF_AX25 AF_IPX AF_APPLETALK AF_NETROM AF_BRIDGE AF_ATMPVC AF_X25 AF_INET6"),
     "protocol": {0: "0", socket.IPPROTO_TCP: "IPPROTO_TCP", socket.IPPROTO_UDP: "IPPROTO_UDP"},
     "type": {

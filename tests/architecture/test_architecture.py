@@ -28,6 +28,7 @@ LAYERS = (  # each may import only its own and what stands above it; of privhelp
     ("wesher.config",),
     ("wesher.runtime",),
     (
+        "wesher.bounded_json",
         "wesher.control_client",
         "wesher.health",
         "wesher.key_file",
@@ -47,6 +48,7 @@ PURE = (
     "wesher.mesh",
     "wesher.config",
     "wesher.health",
+    "wesher.bounded_json",
     "privhelper.addressing",
     "privhelper.protocol",
     "privhelper.policy",
