@@ -112,3 +112,30 @@ def test_every_thread_is_held() -> None:
         """
     )
     assert said.strip() == "SIGSYS"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"), [("sendto", "fd, b'x', 1, {}, 0, 0"), ("sendmsg", "fd, 0, {}"), ("sendmmsg", "fd, 0, 0, {}")]
+)
+def test_no_connection_is_opened_by_sending(call: str, arguments: str) -> None:
+    """TCP Fast Open: landlock, which decides where TCP goes, would not be asked."""
+    code = f"""
+        Lockdown("off").privileges()
+        fd = socket.socket().fileno()
+        seccomp.load(profiles.AGENT)
+        print(call(seccomp.number_of("{call}"), {arguments}))
+        """
+    assert "SIGSYS" not in run_alone(code.replace("{}", "0"))
+    assert "SIGSYS" == run_alone(code.replace("{}", "socket.MSG_FASTOPEN | socket.MSG_DONTWAIT")).strip()
+
+
+def test_a_queue_of_the_agents_cannot_be_made_shorter() -> None:
+    """Whoever asks the control socket, root perhaps, would wait in it."""
+    code = """
+        Lockdown("off").privileges()
+        listener = socket.create_server(("127.0.0.1", 0))
+        seccomp.load(profiles.AGENT)
+        print(call(seccomp.number_of("listen"), listener.fileno(), {}))
+        """
+    assert "0" == run_alone(code.replace("{}", "100"))
+    assert "SIGSYS" == run_alone(code.replace("{}", "0")).strip()
