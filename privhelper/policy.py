@@ -84,9 +84,14 @@ HOSTS_REASONS: Final[Mapping[HostsVerdict, str]] = {
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _MAX_HOST_NAME: Final = 253
 
-_RESERVED: Final = frozenset(("localhost", "localdomain", "broadcasthost", "wpad", "isatap", "loopback"))
-_RESERVED_TAILS: Final = (".localhost", ".localdomain")
+_RESERVED: Final = frozenset(
+    ("localhost", "localhost4", "localhost6", "localdomain", "broadcasthost", "wpad", "isatap", "loopback")
+)
+_RESERVED_TAILS: Final = (
+    ".localhost", ".localdomain", ".localdomain4", ".localdomain6", ".arpa", ".onion", ".invalid"
+)  # fmt: skip
 _RESERVED_HEADS: Final = ("ip6-", "ip4-")
+_FREE_TAIL: Final = ".home.arpa"  # RFC 8375: a home network's own domain, and no part of the Internet's machinery
 
 # Public keys whose shared secret is the same for every private key (RFC 7748 section 6.1; the seven encodings
 # below 2**255 that Curve25519's small subgroup has). With one, traffic to that peer is readable by anybody.
@@ -266,7 +271,9 @@ def name_verdict(name: str, node_name: str, taken_names: Collection[str]) -> Hos
         return HostsVerdict.NOT_A_HOST_NAME
     if _looks_like_an_address(labels):
         return HostsVerdict.ADDRESS_LITERAL
-    if folded in _RESERVED or folded.startswith(_RESERVED_HEADS) or folded.endswith(_RESERVED_TAILS):
+    if folded in _RESERVED or folded.startswith(_RESERVED_HEADS):
+        return HostsVerdict.RESERVED
+    if folded.endswith(_RESERVED_TAILS) and not folded.endswith(_FREE_TAIL):
         return HostsVerdict.RESERVED
     own = node_name.lower()
     if folded in (own, own.split(".")[0]):

@@ -29,6 +29,9 @@ DEGRADED: Final = 4
 REDRAW_EVERY: Final = 2.0
 """Seconds between two looks of `status --watch`."""
 
+_LISTS: Final = frozenset(("members", "peers", "problems", "refused"))
+"""What has one line for each entry, in whatever answer."""
+
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 
@@ -54,8 +57,11 @@ def _ask(path: str, runtime_dir: str, interface: str) -> Any:
 def _lines(answer: Mapping[str, Any], reading: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:
     """What `reading` makes of `answer`. Raises Unusable: a daemon started from another version may say it otherwise."""
     try:
+        for name in _LISTS & answer.keys():
+            if not isinstance(answer[name], list):
+                raise TypeError(name)  # a text of 30 MB would be a line for each of its characters
         return [harmless(line) for line in reading(answer)]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):  # numbers may be of any size
         raise Unusable("the daemon's answer is not of this version; restart it, or see the answer by --json") from None
 
 
@@ -126,7 +132,11 @@ def key() -> None:
 def key_show(as_json: bool, runtime_dir: str, interface: str) -> None:
     """Print the cluster key (for root and the daemon's group)."""
     answer = _ask("/key", runtime_dir, interface)
-    click.echo(json.dumps(answer) if as_json else harmless(answer["cluster_key"]))
+    click.echo(json.dumps(answer) if as_json else "\n".join(_lines(answer, _key_lines)))
+
+
+def _key_lines(answer: Mapping[str, Any]) -> list[str]:
+    return [answer["cluster_key"]]
 
 
 @click.command()

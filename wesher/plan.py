@@ -19,6 +19,7 @@ from privhelper.options import HELPER, NODE_NAME, PINNED, WIREGUARD, Pinned, pin
 from privhelper.sandbox import NET_ADMIN, Identity, has_capability
 from privhelper.spawn import LaunchError
 from wesher.config import OPTIONS, AgentConfig
+from wesher.control_client import connect
 from wesher.key_file import key_in_file
 from wesher.runtime.bind_addr import BindAddress, NoAddress, choose, default_interface, interface_addresses
 
@@ -209,13 +210,14 @@ def control_socket(values: Mapping[str, Any]) -> str:
 
 def is_running(path: str) -> bool | None:
     """Whether a daemon serves the control socket `path`; None where this user may not know."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except PermissionError:
-            return None
-        except OSError:
-            return False
+    try:
+        connect(path).close()
+    except BlockingIOError:
+        return True  # its queue is full: it is stopped, or does not want to be asked
+    except PermissionError:
+        return None
+    except OSError:
+        return False
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,6 +10,10 @@ _STATUS_COLUMNS: Final = ("NAME", "STATE", "OVERLAY", "ENDPOINT", "HANDSHAKE", "
 _MEMBERS_COLUMNS: Final = ("NAME", "STATE", "ADDRESS", "OVERLAY", "META", "KEY", "SINCE")
 _KEY_SHOWN: Final = 8
 """Characters of a public key in a table: enough to tell members apart, and to find it in the output of wg(8)."""
+_WIDEST: Final = 64
+"""Characters to which a column is filled up, more than any name or address of sense. A longer cell pushes the rest of
+its row aside: to make all others as wide would multiply one long name by the members."""
+_OBEYED: Final = re.compile(r"[^ -~]")
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -24,7 +29,7 @@ def members_lines(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def harmless(text: str) -> str:
     """`text` without anything a terminal could obey: the answer may come from an agent that is no longer itself."""
-    return "".join(character if " " <= character <= "~" else "?" for character in text)
+    return _OBEYED.sub("?", text)
 
 
 def _status_lines(status: Mapping[str, Any]) -> Iterator[str]:
@@ -74,7 +79,7 @@ def _member_row(member: Mapping[str, Any]) -> tuple[str, ...]:
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Rows with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [min(max(map(len, column)), _WIDEST) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 

@@ -9,7 +9,7 @@ from typing import Any
 from privhelper.handover import check_runtime, check_state
 from wesher.check.finding import Said, error, ok, some, warning
 from wesher.check.start import REFUSALS, Start
-from wesher.mesh.saved_state import SavedState
+from wesher.mesh.saved_state import MAX_SIZE, SavedState
 from wesher.plan import key_path
 from wesher.show import plain
 
@@ -37,13 +37,17 @@ def state_file(start: Start) -> Said:
     if isinstance(start.saved, REFUSALS):
         raise start.saved
     path, saved = start.config.state_file, start.saved
-    if start.config.init:
-        aside = f"; {path} will be kept aside" if os.path.lexists(path) else ""
+    size = _size(path)
+    if size is not None and size > MAX_SIZE:
+        level = error if start.config.init else warning
+        yield level(f"{path} is too large to keep beside a new one, and none will be written: move it away")
+    elif start.config.init:
+        aside = f"; {path} will be kept aside" if size is not None else ""
         yield ok(f"a new cluster, as --init says{aside}")
     elif saved.remark is not None:
-        aside = "; it will be kept aside" if os.path.lexists(path) else ""
+        aside = "; it will be kept aside" if size is not None else ""
         yield warning(f"{path}: {saved.remark}{aside}")
-    elif not os.path.lexists(path):
+    elif size is None:
         yield ok(f"{path} is not there yet")
     if saved.nodes or saved.cluster_key is not None:
         yield ok(f"{path}: {_contents(saved)}")
@@ -53,6 +57,14 @@ def state_file(start: Start) -> Said:
             "its address will change, and others may see both for a while"
         )
     yield from _unwritable(start)
+
+
+def _size(path: str) -> int | None:
+    """Bytes of what is there, whatever it is; None where nothing is."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return None
 
 
 def _contents(saved: SavedState) -> str:

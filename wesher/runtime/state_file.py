@@ -3,7 +3,8 @@
 A new version is written beside it, synced and renamed over it: whatever happens meanwhile, a kill or a full disk, there
 is a whole file under the name, old or new. At no moment is there none, for a start that finds none makes a new cluster.
 What is about to be lost with the old one (what only a newer version or a human can read, or another cluster key) is
-therefore copied aside, never moved, and before the first byte of the new one.
+therefore copied aside, never moved, and before the first byte of the new one. What is larger than any state file is not
+copied, so it stays, and no new one takes its place.
 
 wesher 0.2.6 had one file for all interfaces, `state.json`. As with the original's master it is read in place of a file
 that is missing, whatever the interface, and stays as it is.
@@ -13,17 +14,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from errno import EINVAL
+from errno import EFBIG, EINVAL
 from itertools import count
 from typing import BinaryIO, Final
 
 from wesher.mesh.saved_state import MAX_SIZE, SavedState, StateError, parse, render
 
 _OF_0_2_6: Final = "state.json"  # privhelper/handover.py hands it over in the same case
-_CHUNK: Final = 1 << 20
 
 
 class StateFile:
@@ -72,7 +71,7 @@ class StateFile:
         try:
             if self._holds_more or self._key not in (None, state.cluster_key):
                 self._aside = self.set_aside()
-            self._put([content], self.path)
+            self._put(content, self.path)
         except OSError as error:
             self.unwritable = error.strerror
             raise
@@ -87,13 +86,16 @@ class StateFile:
         except FileNotFoundError:
             return None
         with former:
-            aside = self._take_name()
-            try:
-                self._put(iter(lambda: former.read(_CHUNK), b""), aside)
-            except OSError:
-                with suppress(FileNotFoundError):
-                    os.unlink(aside)
-                raise
+            content = former.read(MAX_SIZE + 1)
+        if len(content) > MAX_SIZE:  # perhaps a few blocks that claim to be more than this disk has room for
+            raise OSError(EFBIG, "too large to keep beside a new one; move it away")
+        aside = self._take_name()
+        try:
+            self._put(content, aside)
+        except OSError:
+            with suppress(FileNotFoundError):
+                os.unlink(aside)
+            raise
         self._key, self._holds_more, self._written = None, False, None
         return aside
 
@@ -106,7 +108,7 @@ class StateFile:
                 return aside
         raise AssertionError("unreachable")
 
-    def _put(self, content: Iterable[bytes], path: str) -> None:
+    def _put(self, content: bytes, path: str) -> None:
         """Give `path` this content: all of it or, if this raises OSError or never returns, what it had."""
         beside = f"{self.path}.new"
         with suppress(FileNotFoundError):
@@ -114,7 +116,7 @@ class StateFile:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
-                file.writelines(content)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(beside, path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.unit.cli.saved import KEY, NOBODY, OTHER_KEY, TEXT, save
 from wesher import plan
-from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, render
+from wesher.mesh.saved_state import MAX_SIZE, OwnClaim, SavedNode, SavedState, render
 
 NODES = (SavedNode("node-b", "192.0.2.2", None), SavedNode("a.b", "192.0.2.3", None))
 MINE = SavedState(KEY, NODES, OwnClaim("node-a", 1, 0, 1))
@@ -53,6 +55,15 @@ def test_no_state_is_a_new_cluster(found, directory):
     path = save(directory, MINE)
     assert found("state file", "--init") == [("ok", f"a new cluster, as --init says; {path} will be kept aside")]
     assert found("cluster key", "--init")[0][1].startswith("none is given or saved")
+
+
+def test_a_state_that_is_too_large_to_keep_is_told_to_be_in_the_way(found, directory):
+    """A start with --init would fail, any other that can would remember nothing."""
+    path = save(directory, MINE)
+    os.truncate(path, MAX_SIZE + 1)
+    text = f"{path} is too large to keep beside a new one, and none will be written: move it away"
+    assert found("state file", "--init") == [("error", text)]
+    assert found("state file")[0] == ("warning", text)  # the key in it still counts
 
 
 def test_joining_without_a_key_is_warned_of(found):

@@ -115,15 +115,50 @@ def test_text_is_for_people(run, said):
     assert run("key", "show") == (0, KEY + "\n", "")
 
 
-@pytest.mark.parametrize("command", [["status"], ["status", "--check"], ["members"]])
-@pytest.mark.parametrize("answer", [{}, {"peers": 1, "node": [], "members": 7}, {"members": [{"name": 3}]}])
+MISSHAPEN = [
+    {},
+    {"peers": 1, "node": [], "members": 7, "cluster_key": 7},
+    {"members": [{"name": 3}], "cluster_key": None},
+    {"members": "a member", "cluster_key": ["a key"]},
+]
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--check"], ["members"], ["key", "show"]])
+@pytest.mark.parametrize("answer", MISSHAPEN)
 def test_an_answer_of_another_shape_is_one_line(run, said, command, answer):
     """Status 1, and no traceback."""
-    said["/status"] = said["/members"] = answer
+    said["/status"] = said["/members"] = said["/key"] = answer
     code, out, err = run(*command)
     assert (code, out) == (1, "")
     assert err.startswith("wesher: error: the daemon's answer is not of this version; ")
     assert err.count("\n") == 1
+
+
+BEYOND = {
+    "seconds without end": answers.status(answers.peer(last_handshake_s=float("inf"))),
+    "seconds that are none": answers.status(answers.peer(last_handshake_s=float("nan"))),
+    "more than a float is": answers.status(answers.peer(rtt_ms=10**400)),
+    "a name that is a number": answers.status(answers.peer(name=7)),
+    "a text in a list's place": GOOD | {"problems": "ouch"},
+    "an object in a list's place": GOOD | {"problems": {"ouch": 1}},
+}
+
+
+@pytest.mark.parametrize("answer", BEYOND.values(), ids=BEYOND)
+def test_nothing_in_a_status_is_a_traceback(run, said, answer):
+    """An agent that is no longer itself can write any number, and a text where a list is due."""
+    said["/status"] = answer
+    code, out, err = run("status")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("wesher: error: the daemon's answer is not of this version; ")
+
+
+def test_a_text_is_not_a_finding_for_each_of_its_characters(run, said):
+    """--check reads the list of problems as well."""
+    said["/status"] = GOOD | {"problems": "ouch"}
+    code, out, err = run("status", "--check")
+    assert (code, out) == (1, "")
+    assert err.startswith("wesher: error: the daemon's answer is not of this version; ")
 
 
 # --- status --check

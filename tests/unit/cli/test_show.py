@@ -100,6 +100,14 @@ def test_a_table_is_aligned_and_has_no_trailing_blanks():
     assert list(table([("A", "B"), ("long", "x"), ("", "yy")])) == ["A     B", "long  x", "      yy"]
 
 
+def test_one_long_cell_does_not_widen_a_thousand_rows():
+    """A name of megabytes among many members would be gigabytes of blanks."""
+    rows = [("long" * 1000, "x"), *[("a", "b")] * 1000]
+    lines = list(table(rows))
+    assert lines[0] == "long" * 1000 + "  x"
+    assert {line: len(line) for line in lines[1:]} == {"a".ljust(64) + "  b": 67}
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [

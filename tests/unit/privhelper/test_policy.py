@@ -327,6 +327,8 @@ NAMES: Mapping[HostsVerdict, list[str]] = {
     HostsVerdict.RESERVED: [
         "localhost", "LocalHost", "localdomain", "ip6-localhost", "ip6-loopback", "IP6-allnodes", "ip4-x", "loopback",
         "broadcasthost", "wpad", "WPAD", "isatap", "foo.localhost", "localhost.localdomain", "x.y.localdomain",
+        "localhost4", "LOCALHOST6", "localhost4.localdomain4", "localhost6.localdomain6", "ipv4only.arpa",
+        "1.0.0.127.in-addr.ARPA", "nas.home.arpa.arpa", "x.onion", "x.invalid",
     ],
     HostsVerdict.OWN_NAME: ["self.example.org", "SELF.example.ORG", "self", "Self"],
     HostsVerdict.TAKEN: ["git", "GIT", "git.corp.example"],
@@ -343,6 +345,14 @@ def test_a_short_own_name_reserves_no_longer_ones() -> None:
     """`self.other.org` is another machine."""
     assert HostsVerdict.ACCEPTED is name_verdict("self.other.org", "self", frozenset())
     assert HostsVerdict.ACCEPTED is name_verdict("selfish", "self", frozenset())
+
+
+@pytest.mark.parametrize(
+    "name", ["nas.home.arpa", "NAS.Home.ARPA", "arpa", "onion.example", "nas.localdomain4.example"]
+)
+def test_a_domain_that_only_looks_reserved_is_free(name: str) -> None:
+    """home.arpa is there for home networks (RFC 8375), and a suffix that an operator may well choose."""
+    assert HostsVerdict.ACCEPTED is name_verdict(name, "self", frozenset())
 
 
 def test_the_hosts_verdicts_that_are_not_about_the_name() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, StateError, parse, render
+from wesher.mesh.saved_state import MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
 from wesher.runtime.state_file import StateFile
 
 KEY = b"\x01" * 32
@@ -363,6 +363,41 @@ def test_a_file_that_holds_more_than_the_state_is_kept_once(path, former):
     assert Path(f"{path}.old-1").read_bytes() == former
     assert stat.S_IMODE(os.stat(f"{path}.old-1").st_mode) == 0o600
     assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.old-1"]
+
+
+@pytest.mark.parametrize("size", [MAX_SIZE + 1, 1 << 40])
+def test_what_is_larger_than_any_state_is_neither_copied_nor_overwritten(path, size):
+    """One byte and a hole of a TiB behind it are a TiB of copy: with it the next start would fill the disk."""
+    make_hole(path, size)
+    file = StateFile(str(path))
+    with pytest.raises(StateError, match=r"^larger than 16 MiB$"):
+        file.load()
+    before, words = path.stat(), "^.Errno 27. too large to keep beside a new one; move it away$"
+    with no_file_longer_than(MAX_SIZE):
+        for keep in (file.set_aside, lambda: file.save(NEW), lambda: file.save(NEW)):
+            with pytest.raises(OSError, match=words):
+                keep()
+    assert (path.stat().st_ino, path.stat().st_size, path.stat().st_blocks) == (before.st_ino, size, before.st_blocks)
+    assert os.listdir(path.parent) == [path.name]
+    path.unlink()
+    assert file.save(NEW) is None
+    assert StateFile(str(path)).load() == NEW
+
+
+def test_the_largest_state_is_copied(path):
+    """One byte more is not."""
+    make_hole(path, MAX_SIZE)
+    assert StateFile(str(path)).set_aside() == f"{path}.old-1"
+    assert os.path.getsize(f"{path}.old-1") == MAX_SIZE
+
+
+def make_hole(path: Path, size: int) -> None:
+    """A file of this size that takes a block of the disk."""
+    path.write_bytes(b"x")
+    try:
+        os.truncate(path, size)
+    except OSError:
+        pytest.skip("files on this disk cannot be so large")
 
 
 def test_a_copy_is_told_also_when_the_write_after_it_fails_at_first(path):
