@@ -1,10 +1,10 @@
 """The launcher: as root, make what needs root, start the agent with nothing, and become the helper.
 
     check that it can work; make the directories; open the hosts file; see which WireGuard there is
-    logpipe         fork, exec    helper's uid, no capability, own session    0-2, 3-5 their output, 6-7 a leash
+    logpipe         fork, exec    helper's uid, no capability, own session    0-2, 3-5 their output, 6 the leash
     wireguard-go    fork, exec    helper's uid, CAP_NET_ADMIN, own session    3 TUN, 4 UAPI listener; if it is needed
     agent           fork, exec    agent's uid, no capability, own session     3 helper, 4 its configuration
-    helper          exec, same pid, helper's uid, CAP_NET_ADMIN               3 agent, then hosts file, UAPI connection
+    helper          exec, same pid, helper's uid, CAP_NET_ADMIN         3 agent, hosts file, UAPI connection, leash
 
 Each is exec'ed, so none has the launcher's memory. No launcher stays: the helper is the parent and the main pid.
 The agent's configuration, with the cluster key, travels in a memfd and nowhere else. All but
@@ -85,7 +85,7 @@ def launch(plan: Plan) -> NoReturn:
     agents_end, helpers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     take_no_descriptors(helpers_end)
     started.append(_start_agent(plan, agents_end.fileno(), output))
-    leash.tie(output.leash, started[-1])
+    leash.tie(output.collar, started[-1])
     agents_end.close()
     _become_helper(plan, helpers_end.fileno(), hosts_fd, uapi, output, started)
 
@@ -188,12 +188,13 @@ def _warn(text: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Output:
     """Write ends of the pipes to logpipe: the agent's standard output, everybody's errors, the log of whoever must not
-    outlive the others' notice. And the reading end of a pipe that logpipe can write to: the agent's leash."""
+    outlive the others' notice. And both ends of the leash."""
 
     out: int
     err: int
     log: int
-    leash: int
+    collar: int
+    hand: int
 
 
 def _start_logpipe(identity: Identity, sandbox: str) -> Output:
@@ -207,11 +208,11 @@ def _start_logpipe(identity: Identity, sandbox: str) -> Output:
 
     readers = [reader for reader, _ in ends]
     argv = [sys.executable, "-I", "-m", "privhelper.logpipe", sandbox]
-    spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers, collar, hand], before_exec)
-    for end in (*readers, hand):
+    spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers, collar], before_exec)
+    for end in readers:
         os.close(end)
     out, err, log = (writer for _, writer in ends)
-    return Output(out, err, log, collar)
+    return Output(out, err, log, collar, hand)
 
 
 def _start_agent(plan: Plan, socket_fd: int, output: Output) -> int:
@@ -252,7 +253,7 @@ def _become_helper(
         if fd is not None:
             argv.append(f"--{name}={len(fds)}")
             fds.append(fd)
-    install(fds)
+    install([*fds, output.hand])  # which it only has to have, as long as it lives
     signals.hold()
     plan.helper.assume([NET_ADMIN])
     os.execve(argv[0], argv, ENVIRONMENT | _for_service_manager())  # noqa: S606 - an absolute path, a clean environment

@@ -261,7 +261,8 @@ class Tunnels:
     def _take_away_all_but(self, lines: Sequence[tuple[Address, str]]) -> None:
         """A name that outlives its tunnel sends traffic for it in clear, and whether WRITE_HOSTS follows is up to the
         agent: names that go, go before their tunnels do. Where that fails, `repair` does it."""
-        staying = [line for line in self._written or () if line in lines]
+        kept = set(lines)
+        staying = [line for line in self._written or () if line in kept]
         if self._written is not None and len(staying) < len(self._written):
             with suppress(OSError):
                 if self._hosts.write(staying) is HostsResult.WRITTEN:

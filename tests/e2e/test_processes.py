@@ -41,9 +41,9 @@ CLEAN_ENVIRONMENT = {"PATH", "LANG"}
 # a file in memory. wireguard-go of the split layout is the administrator's, who gives it what he likes.
 DESCRIPTORS = {
     "launched": {
-        "logpipe": Counter({"/dev/null": 1, "output": 2, "pipe": 5, "epoll": 1}),
+        "logpipe": Counter({"/dev/null": 1, "output": 2, "pipe": 4, "epoll": 1}),
         "helper": Counter(
-            {"/dev/null": 2, "pipe": 1, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 2, "epoll": 1}
+            {"/dev/null": 2, "pipe": 2, "seqpacket": 1, "/etc/hosts": 1, "unix": 5, "netlink": 2, "epoll": 1}
         ),
         "agent": Counter({"/dev/null": 1, "pipe": 2, "seqpacket": 1, "unix": 3, "udp": 1, "tcp": 1, "epoll": 1}),
     },

@@ -28,6 +28,7 @@ from typing import NoReturn, TypeAlias, cast
 from wesher.mesh.node_meta import MetaForm, is_attempt
 
 MAX_SIZE = 16 << 20  # bytes; 4000 members, each with the longest metadata, take a few MiB
+MAX_NODES = 8192  # entries that are read: a node has 8001 members at most
 KEY_SIZE = 32  # AES-256; the original accepts no other
 _U32_MAX = 0xFFFF_FFFF
 
@@ -236,7 +237,7 @@ def _unbase64(value: _Json) -> bytes | None:
 
 
 def _nodes(value: _Json) -> Iterator[SavedNode]:
-    for entry in value if isinstance(value, list) else ():
+    for entry in value[:MAX_NODES] if isinstance(value, list) else ():
         if node := _node(entry):
             yield node
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from wesher.mesh import node_meta
 from wesher.mesh.node_meta import MetaForm
-from wesher.mesh.node_meta import MetaForm
-from wesher.mesh.saved_state import MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
+from wesher.mesh.saved_state import MAX_NODES, MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
 GO_026 = (GOLDEN / "state_go_0.2.6.json").read_bytes()
@@ -184,60 +183,6 @@ def test_an_unusable_claim_of_our_own_is_dropped(change: dict[str, object]) -> N
 def test_an_object_of_ours_in_another_shape_is_ignored(ours: object) -> None:
     """A later release may have put other things there."""
     assert parse(file_with(Wesher=ours)) == SavedState(KEY, (), None)
-
-
-@pytest.mark.parametrize("form", [None, "", "0.4", "V02", 0.2, ["0.2"]])
-def test_a_form_of_metadata_that_does_not_exist_is_none(form: object) -> None:
-    """It is found out anew."""
-    assert parse(file_with(Wesher={"MetaForm": "0.2"})).meta_form is MetaForm.V02
-    assert parse(file_with(Wesher={"MetaForm": form})).meta_form is None
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        pytest.param({"Wesher": {"Version": 2}}, id="a higher version"),
-        pytest.param({"Wesher": {"Version": "1b"}}, id="a version that is no number"),
-        pytest.param({"Wesher": {"Version": 1, "RetiredKeys": ["a"]}}, id="a member of ours"),
-        pytest.param({"Wesher": {"Version": 1, "MetaForm": "0.4"}}, id="a form of metadata"),
-        pytest.param({"Wesher": {"Own": {"NodeName": "a", "Incarnation": 2, "Attempt": 3, "ClaimTime": 4, "x": 5}}}),
-        pytest.param({"Wesher": {"Own": {"NodeName": "a", "Incarnation": 2, "Attempt": 16, "ClaimTime": 4}}}),
-        pytest.param({"Wesher": [1]}, id="a list of ours"),
-        pytest.param({"Keys": [KEY_TEXT]}, id="a member of the file"),
-        pytest.param({"Nodes": {"node-b": "192.0.2.11"}}, id="nodes by name"),
-        pytest.param({"Nodes": [{"Name": "node-b", "Addr": "192.0.2.11", "Port": 7946}]}, id="a member of a node"),
-        pytest.param({"Nodes": [{"Name": "node-b", "Addr": "192.0.2.11:7946"}]}, id="an address with a port"),
-        pytest.param({"Nodes": [{"Name": "node-b", "Addr": "192.0.2.11", "Meta": {}}]}, id="metadata that is no text"),
-    ],
-)
-def test_what_a_newer_version_wrote_is_used_as_far_as_it_is_known_and_remarked_upon(members: dict[str, object]) -> None:
-    """So that whoever overwrites it keeps a copy."""
-    state = parse(file_with(**members))
-
-    assert state.cluster_key == KEY
-    assert state.remark == "part of it is not known to this version (a newer one wrote it?) and is left out"
-
-
-def test_of_a_newer_file_all_that_is_known_is_used() -> None:
-    """A node that goes back a version keeps its key, its members and its address."""
-    newer = json.loads(render(FULL))
-    newer |= {"Keys": []}
-    newer["Nodes"][0]["Identity"] = "AAAA"
-    newer["Wesher"] |= {"Version": 3, "Forgotten": {}}
-
-    assert parse(json.dumps(newer).encode()) == FULL
-
-
-@pytest.mark.parametrize(("data", "key"), KINDS)
-def test_a_file_that_is_understood_whole_needs_no_remark(data: bytes, key: bytes) -> None:
-    """Overwriting it loses nothing, whichever wesher wrote it."""
-    assert parse(data).remark is None
-
-
-@pytest.mark.parametrize("change", [{"Nodes": None}, {"Nodes": []}, {"Wesher": {}}, {"ClusterKey": KEY_TEXT + "\n"}])
-def test_nothing_there_is_nothing_lost(change: dict[str, object]) -> None:
-    """Null, empty, and line breaks in the key."""
-    assert parse(file_with(**change)).remark is None
 
 
 @pytest.mark.parametrize("form", [None, "", "0.4", "V02", 0.2, ["0.2"]])
@@ -538,3 +483,10 @@ def test_mutated_files_raise_only_state_error_and_never_quote_the_key(data: byte
     assert base64.b64encode(CAPTURED_KEY).decode() not in said
     if not isinstance(outcome, StateError):
         assert parse(render(outcome)) == outcome
+
+
+def test_no_more_nodes_are_read_than_a_node_can_have_members() -> None:
+    """Who was taken over may leave a file of hundreds of thousands, and each is somebody to join."""
+    nodes = [{"Name": f"n{number}", "Addr": "192.0.2.1"} for number in range(MAX_NODES + 10)]
+    text = json.dumps({"ClusterKey": base64.b64encode(bytes(32)).decode(), "Nodes": nodes})
+    assert [node.name for node in parse(text.encode()).nodes] == [f"n{number}" for number in range(MAX_NODES)]

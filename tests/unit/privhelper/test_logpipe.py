@@ -1,8 +1,6 @@
 """What a network-facing process writes reaches the operator's terminal as text, whatever it was."""
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privhelper import leash
 from privhelper.logpipe import ROUTES, printable
 from privhelper.spawn import ENVIRONMENT, spawn
 from tests.lab.until import until
@@ -32,36 +29,26 @@ def test_text_stays_as_it_is_and_the_rest_is_spelled_out() -> None:
 
 
 class Piped:
-    """logpipe as its own process, the writing ends of what it reads, and a process on its leash."""
+    """logpipe as its own process, and the writing ends of what it reads."""
 
-    def __init__(self, *, tied: bool = True) -> None:
+    def __init__(self) -> None:
         pipes = {fd: os.pipe() for fd in ROUTES}
         self.ends = {fd: writer for fd, (_, writer) in pipes.items()}
-        self.out = {fd: os.memfd_create(f"output {fd}") for fd in (1, 2)}
-        collar, hand = os.pipe()
-        self.tied = subprocess.Popen(["sleep", "1000"])
-        if tied:
-            leash.tie(collar, self.tied.pid)
+        self.out = {fd: os.memfd_create(f"output {fd}", 0) for fd in (1, 2)}
         null = os.open(os.devnull, os.O_RDWR)
-        fds = [null, self.out[1], self.out[2], *(reader for reader, _ in pipes.values()), collar, hand]
-        argv = [sys.executable, "-I", "-m", "privhelper.logpipe", "off"]
-        self.pid = spawn(argv, ENVIRONMENT, fds, lambda: None)
-        for fd in (null, *(reader for reader, _ in pipes.values()), collar, hand):
+        fds = [null, self.out[1], self.out[2], *(reader for reader, _ in pipes.values())]
+        self.pid = spawn([sys.executable, "-I", "-m", "privhelper.logpipe", "off"], ENVIRONMENT, fds, lambda: None)
+        for fd in (null, *(reader for reader, _ in pipes.values())):
             os.close(fd)
 
     def said(self, fd: int) -> bytes:
         """What has come out."""
         return os.pread(self.out[fd], 65536, 0)
 
-    def hang_up(self, *sources: int) -> None:
-        """No more writer."""
-        for source in sources:
-            os.close(self.ends.pop(source))
-
     def close(self) -> None:
-        self.tied.kill()
-        self.tied.wait()
-        self.hang_up(*list(self.ends))
+        """No more writer: it ends."""
+        for end in self.ends.values():
+            os.close(end)
         os.waitpid(self.pid, 0)
 
 
@@ -90,27 +77,10 @@ def test_nobody_goes_on_with_anothers_line(piped: Piped) -> None:
     until(lambda: piped.said(2) == b'"half and more\nwhole\n', 10, "another begins anew")
 
 
-def test_an_agent_may_outlive_its_helper_by_seconds_and_no_more(piped: Piped) -> None:
-    """It has time to say what it has to."""
-    piped.hang_up(5)
-    os.write(piped.ends[4], b"last words\n")
-    until(lambda: piped.said(2) == b"last words\n", 10, "they are heard")
-    until(lambda: piped.tied.poll() == -signal.SIGKILL, 10, "it is killed")
-    os.write(piped.ends[4], b"of others\n")
-    until(lambda: piped.said(2).endswith(b"of others\n"), 10, "who else writes is still heard")
-
-
-def test_an_agent_that_has_closed_its_outputs_does_not_outlive_the_last_of_the_others(piped: Piped) -> None:
-    """logpipe would be gone, and with it who could end it."""
-    piped.hang_up(3, 4)
-    assert piped.tied.poll() is None
-    piped.hang_up(5)
-    until(lambda: piped.tied.poll() == -signal.SIGKILL, 10, "it is killed")
-
-
-def test_a_leash_that_is_tied_to_nobody_kills_nobody() -> None:
-    """Beside a terminal in the split layout, where the helper is a service of its own."""
-    with closing(Piped(tied=False)) as piped:
-        piped.hang_up(*ROUTES)
-        os.waitid(os.P_PID, piped.pid, os.WEXITED | os.WNOWAIT)
-        assert piped.tied.poll() is None
+def test_half_a_line_on_the_other_output_is_ended_too(piped: Piped) -> None:
+    """Both may be one file, as for a journal."""
+    os.write(piped.ends[3], b"half")
+    until(lambda: piped.said(1) == b"half", 10, "half a line")
+    os.write(piped.ends[5], b"whole\n")
+    until(lambda: piped.said(2) == b"whole\n", 10, "the other's")
+    assert piped.said(1) == b"half\n"
