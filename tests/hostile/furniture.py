@@ -3,9 +3,11 @@ same after every attack, and much of it stands in the way of some."""
 
 from __future__ import annotations
 
+import shutil
 from typing import Final
 
 from tests.lab import Node
+from tests.lab.namespaces import ENV
 
 OVERLAY: Final = "10.77.0.0/20"
 """Narrow, so that a name for any of its addresses is found at once."""
@@ -80,10 +82,11 @@ RESOLV_CONF: Final = f"nameserver {RESOLVER}\noptions attempts:1 timeout:1\n".en
 
 
 def furnish(node: Node) -> None:
-    """Make `node` somebody's machine."""
+    """Make `node` somebody's machine; where there is no nft, without a firewall."""
     node.inside.ip(*IP.strip().splitlines())
     node.inside.tc("qdisc", "replace", "dev", "office", "root", "pfifo", "limit", "77")
-    node.write("/run/operator.nft", NFT.encode())
-    node.run("nft", "-f", "/run/operator.nft")
+    if shutil.which("nft", path=ENV["PATH"]) is not None:
+        node.write("/run/operator.nft", NFT.encode())
+        node.run("nft", "-f", "/run/operator.nft")
     node.write_hosts(HOSTS)
     node.write("/etc/resolv.conf", RESOLV_CONF, mode=0o644)

@@ -50,8 +50,10 @@ class Stage:
         self._helper: Daemon | None = None
         self._options: tuple[str, ...] = ()
         self._heard = 0
-        # Without an agent's; the kernel's WireGuard has a netlink socket of its own in place of the UAPI's.
+        # Without an agent's; for the kernel's WireGuard pyroute2 once more in place of the UAPI's.
         self._resting = DESCRIPTORS["split"]["helper"] - Counter(("seqpacket",))
+        if kernel:
+            self._resting += Counter(("netlink", "epoll", "unix"))
         self._rss = 0
         self._is_ready = False
         self._liars: list[Liar] = []
@@ -62,8 +64,8 @@ class Stage:
         try:
             self.node = self._lab.nodes[0]
             furnish(self.node)
-            if self._kernel:
-                self.node.run("sh", "-c", PREPARE)
+            if self._kernel:  # which itself switches this off, for good, when a link of its WireGuard comes up
+                self.node.run("sh", "-c", f"{PREPARE}\necho 0 >/proc/sys/net/ipv4/conf/all/send_redirects")
             else:
                 start_wireguard(self.node)
             until(lambda: "tentative" not in self.node.run("ip", "address").stdout, 10, "addresses have settled")
@@ -209,7 +211,9 @@ class Stage:
 def assert_unharmed(before: Host, after: Host) -> None:
     """Nothing of a host's has changed but what is the mesh's; says what."""
     for name, rows in before.foreign.items():
-        assert rows == after.foreign[name], name
+        found = after.foreign[name]
+        gone, new = ([row for row in one if row not in other] for one, other in ((rows, found), (found, rows)))
+        assert rows == found, f"{name}: gone {gone}, new {new}"
 
 
 def assert_sound(ours: Ours) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import repeat
+from pathlib import Path
 
 import pytest
 
+from privhelper.allowance import BURST, SHARE
 from privhelper.policy import HostsVerdict
 from privhelper.protocol import (
+    MAX_MESSAGE,
     Bye,
     Farewell,
     Hello,
@@ -25,6 +30,7 @@ from privhelper.protocol import (
 )
 from tests.e2e.test_processes import proc_status
 from tests.hostile.cast import ALPHA, BETA, members
+from tests.hostile.forged import Forged, record, set_of
 from tests.hostile.liar import At, HungUp, Liar
 from tests.hostile.policy import ACCEPTED
 from tests.hostile.stage import MAX_PEERS, Stage
@@ -34,6 +40,11 @@ pytestmark = pytest.mark.root
 
 UNREAD = 5_000
 """Requests that are sent without a look at the answers, far more than sockets hold."""
+
+AHEAD = 2
+"""Requests of which the helper always has one to go on with."""
+UNCOUNTED = 0.1
+"""Seconds each second: what is allowed is counted around each request; beside that there is what receiving it takes."""
 
 
 def memory(stage: Stage) -> int:
@@ -99,6 +110,41 @@ def test_sets_that_come_and_go(stage: Stage) -> None:
         flatly(stage, liar, there_and_back, 40)
         assert before == stage.ours()
     stage.assert_at_rest()
+
+
+def processor_time(stage: Stage) -> float:
+    """For how long the helper has run, in seconds."""
+    return int(Path(f"/proc/{stage.helper.pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def pour(liar: Liar, requests: Iterator[Forged], enough: Callable[[], bool]) -> None:
+    """Ask, some requests ahead of the answers, which nobody looks at."""
+    for waiting, request in enumerate(requests):
+        liar.tell(request)
+        if waiting >= AHEAD:
+            liar.socket.recv(MAX_MESSAGE + 1)
+            if enough():
+                break
+    for _ in range(AHEAD):
+        liar.socket.recv(MAX_MESSAGE + 1)
+
+
+def test_a_flood_has_its_share_of_a_processor_and_no_more(stage: Stage) -> None:
+    """What costs the helper most and the agent nothing: a large set that is in force already, again and again. What may
+    be had at once is beside that; where the machine is busy with something else, it is less."""
+    stage.serve("--overlay-net", "10.64.0.0/10", "--max-peers", "500")
+    wanted = members(500, "big", "10.64.0.0/10")
+    again = repeat(set_of(*map(record, wanted)))
+    with closing(stage.connect(At.ADDRESSED)) as liar:
+        liar.set(wanted)
+        liar.write()
+        ran, began = processor_time(stage), time.monotonic()
+        pour(liar, again, lambda: time.monotonic() > began + 10)
+        ran, seconds = processor_time(stage) - ran, time.monotonic() - began
+        print(f"of a processor: {ran:.1f} s in {seconds:.1f} s (allowed: {BURST} s and {SHARE} s a second)")
+        assert ran < BURST + (SHARE + UNCOUNTED) * seconds
+        assert wanted == liar.in_force()
+    stage.stop()
 
 
 @pytest.mark.parametrize("request_", [Status(0), InForce(0)], ids=str)

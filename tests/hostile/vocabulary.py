@@ -26,6 +26,7 @@ WORDS: Final = (
     r"INFO helper: telling the agent: (terminate|reload)",
     rf"WARNING helper: repaired: ({_REPAIR})(, ({_REPAIR}))*",
     r"ERROR helper: (repair|taking down): [A-Za-z /-]+",
+    r"WARNING helper: sandbox without [A-Za-z0-9 ,.()]+",
 )
 _LINE: Final = re.compile(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d,\d\d\d ({'|'.join(WORDS)})")
 _AT_START: Final = re.compile(
