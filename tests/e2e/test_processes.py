@@ -84,8 +84,8 @@ def descriptors(pid: int) -> Counter[str]:
     """What the process has open, by kind. Two views must agree, or a socket came or went between them."""
     kinds = sockets(pid)
     found: Counter[str] = Counter()
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        target = os.readlink(entry.path)
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        target = os.readlink(f"/proc/{pid}/fd/{fd}")
         if match := re.fullmatch(r"socket:\[(\d+)\]", target):
             found[kinds.get(match[1], "socket of no known kind")] += 1
         elif target.startswith(("/memfd:std", "pipe:")):
