@@ -79,7 +79,7 @@ def flood(liar: Liar) -> HungUp:
         (1_000, Status(0)),
         (10_000, InForce(0)),
         (10_000, InForce(65535)),
-        (100, SetAddr(0)),
+        (600, SetAddr(0)),
         (300, WriteHosts()),
     ],
     ids=str,

@@ -122,6 +122,7 @@ def test_without_a_hosts_file_no_name_is_written(stage: Stage) -> None:
         assert [(ACCEPTED, H.DISABLED)] == liar.set([GAMMA])
         assert HostsWritten(HostsResult.DISABLED) == liar.write()
         assert {} == stage.ours().lines
+    stage.stop()
 
 
 def test_what_an_operator_adds_later_is_taken_from_then_on(stage: Stage) -> None:
