@@ -54,7 +54,8 @@ def test_what_is_left_after_the_end_is_a_fault(monkeypatch):
 
 
 def test_a_hosts_line_that_outlives_its_peer_is_a_fault(monkeypatch):
-    """The agent forgets WRITE_HOSTS once it has written some lines, and the helper to look after them."""
+    """The agent forgets WRITE_HOSTS once it has written some lines, and the helper to take them away and look after
+    them."""
     reconcile = runtime_peers.reconcile
 
     def forgetful(applied, wanted, *, write_hosts):
@@ -62,6 +63,7 @@ def test_a_hosts_line_that_outlives_its_peer_is_a_fault(monkeypatch):
 
     monkeypatch.setattr(runtime_peers, "reconcile", forgetful)
     monkeypatch.setattr("privhelper.tunnels.Tunnels._repair_lines", lambda self: [])
+    monkeypatch.setattr("privhelper.tunnels.Tunnels._take_away_all_but", lambda self, lines: None)
     with virtual_world():
         cluster = Cluster(1)
         machines = start_mesh(cluster, 4)
