@@ -47,6 +47,7 @@ class Tunnels:
         # Those of the last set that only this host's own network stands against, as long as it does.
         self._in_the_way: list[Peer] = []
         self._lines: list[tuple[Address, str]] = []
+        # What may stand in the file; None before the first write, which is the agent's to ask for.
         self._written: list[tuple[Address, str]] | None = None
 
     @property
@@ -111,8 +112,10 @@ class Tunnels:
         """Make the accepted names our only lines in the hosts file."""
         if not self.pinned.etc_hosts:
             return HostsResult.DISABLED
-        result = self._hosts.write(self._lines)
-        self._written = self._lines
+        lines = self._lines
+        self._written = list(dict.fromkeys((*(self._written or ()), *lines)))  # if it fails half way, any of these
+        result = self._hosts.write(lines)
+        self._written = lines
         return result
 
     def status(self) -> list[PeerStatus]:
@@ -168,6 +171,7 @@ class Tunnels:
         without_a_name = {self._line(peer) for peer in kept} - standing
         names = [] if without_a_name.isdisjoint(self._lines) else ["names refused by now"]
         self._lines = [line for line in self._lines if line in standing]
+        self._take_away_all_but(self._lines)
         if found:
             self._apply(kept)
         return found + names

@@ -101,6 +101,30 @@ def test_what_comes_later_counts_as_if_it_had_been_there(stage: Stage, change: C
     stage.said()
 
 
+def test_a_name_that_the_operator_takes_is_no_longer_the_meshs(stage: Stage) -> None:
+    """Its line goes with the next look, whether or not the agent asks; its tunnel stays."""
+    stage.stop()
+    stage.serve()
+    with closing(stage.connect(At.ADDRESSED)) as liar:
+        liar.set([VICTIM, BETA])
+        liar.write()
+        before = stage.node.hosts()
+        lines = [line for line in before.splitlines(keepends=True) if VICTIM.name.encode() not in line]
+        (ours,) = set(before.splitlines(keepends=True)) - set(lines)
+        operators = f"192.0.2.77 {VICTIM.name}\n".encode()
+        stage.node.write_hosts(operators + before)
+        try:
+            stage.node.inside.ip("route add 203.0.113.64/26 via 10.77.8.7")  # something to look for
+            until(lambda: ours not in stage.node.hosts(), 10, "its line is gone")
+            assert Event.REPAIRED == liar.hear_event()
+            assert [(ACCEPTED, HostsVerdict.TAKEN), (ACCEPTED, HostsVerdict.ACCEPTED)] == liar.set([VICTIM, BETA])
+            assert stage.has_peer(VICTIM)
+        finally:
+            stage.node.inside.ip("route del 203.0.113.64/26")
+            stage.node.write_hosts(stage.node.hosts().replace(operators, b"", 1))
+    stage.said()
+
+
 def test_an_address_of_ours_that_becomes_somebody_elses_is_not_taken_again(stage: Stage) -> None:
     """SET_ADDR on a network that came later: the kernel's own word, and the address stays what it was."""
     stage.serve()

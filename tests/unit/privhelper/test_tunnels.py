@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
 
-from privhelper.addressing import derive
+from privhelper.addressing import Address, derive
 from privhelper.policy import HostsVerdict, PeerVerdict, Surroundings
 from privhelper.protocol import (
     MAX_PART,
@@ -522,6 +522,35 @@ def test_a_hosts_file_that_cannot_be_written_keeps_no_tunnel_alive() -> None:
         helper.tunnels.repair()
     assert helper.has((B,))
     helper.hosts.write = write  # type: ignore[method-assign]
+    helper.tunnels.repair()
+    assert (line(B),) == helper.hosts.lines
+
+
+def test_a_name_goes_before_its_tunnel_when_nobody_asks_either() -> None:
+    """In between it would be answered, and its traffic go out in clear."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.done()
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    helper.tunnels.repair()
+    steps = [step[0] for step in helper.done()]
+    assert "hosts" == steps[0]
+    assert 1 == steps.count("hosts")
+
+
+def test_lines_that_may_have_been_written_before_a_failure_go_with_their_peers() -> None:
+    """A first write that the disk broke off half way; nobody asks for another."""
+    helper = Helper().configured(A, B)
+    write = helper.hosts.write
+
+    def break_off(lines: Sequence[tuple[Address, str]]) -> None:
+        write(lines)
+        raise OSError(errno.EIO, "at fsync")
+
+    helper.hosts.write = break_off  # type: ignore[method-assign, assignment]
+    assert Failed(Op.WRITE_HOSTS, errno.EIO) == helper.send(WriteHosts())
+    helper.hosts.write = write  # type: ignore[method-assign]
+    helper.link.around = Surroundings((ip_network(A.overlay_addr),))
     helper.tunnels.repair()
     assert (line(B),) == helper.hosts.lines
 
