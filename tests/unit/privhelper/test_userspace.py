@@ -337,7 +337,9 @@ uapi_lines = st.one_of(
     st.builds(
         "{}={}".format,
         st.sampled_from(["public_key", "endpoint", "rx_bytes", "tx_bytes", "last_handshake_time_sec", "errno"]),
-        st.text(st.characters(exclude_characters="\n"), max_size=10) | st.integers().map(str) | st.just("ff" * 32),
+        st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=10)
+        | st.integers().map(str)
+        | st.just("ff" * 32),
     ),
 )
 
