@@ -12,7 +12,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
@@ -75,17 +75,17 @@ class WireGuard:
     device: Device
     link: RtnlLink
     gone: userspace.UserspaceDevice | None
-    is_bare: Callable[[int], bool]
 
 
 def serve(arguments: Arguments) -> int:
-    """Set everything up, serve, take everything down. Raises StartError, and OSError where the kernel says no."""
+    """Set everything up, serve, take everything down. Raises StartError, NoSandbox, and OSError where the kernel says
+    no."""
     if not has_capability(NET_ADMIN):
         raise StartError(
             "wesher-privhelper needs CAP_NET_ADMIN: it makes a network interface; start it as root, or with "
             "setpriv --inh-caps +net_admin --ambient-caps +net_admin"
         )
-    lockdown = _lockdown(arguments)
+    lockdown = Lockdown(arguments.sandbox)
     notify, doors, hosts_fd = _given(arguments)
     wireguard = _wireguard(arguments)
     if arguments.agent_fd is None:  # else the launcher has looked, and opened
@@ -120,25 +120,15 @@ def serve(arguments: Arguments) -> int:
     return 1 if tunnels.failures else status
 
 
-def _lockdown(arguments: Arguments) -> Lockdown:
-    try:
-        return Lockdown(arguments.sandbox)
-    except NoSandbox as error:
-        raise StartError(str(error)) from None
-
-
 def _lock_down(lockdown: Lockdown, arguments: Arguments) -> None:
     """From here on nothing is opened: netlink, the agent's socket, UAPI and the hosts file are, and that is all."""
     if arguments.listen is not None and has_capability(SETUID):
         _users(arguments)[1].assume([NET_ADMIN])
     lockdown.privileges([NET_ADMIN])
-    try:
-        # Signals stay possible, or PR_SET_PDEATHSIG would not reach wireguard-go: the kernel asks whether we, dying,
-        # may send it. The profile has no call that sends one.
-        lockdown.files(Grants(signals=True))
-        lockdown.calls(HELPER, descriptors=DESCRIPTORS)
-    except NoSandbox as error:
-        raise StartError(str(error)) from None
+    # Signals stay possible, or PR_SET_PDEATHSIG would not reach wireguard-go: the kernel asks whether we, dying, may
+    # send it. The profile has no call that sends one.
+    lockdown.files(Grants(signals=True))
+    lockdown.calls(HELPER, descriptors=DESCRIPTORS)
     if lockdown.remark is not None:
         log.warning("%s", lockdown.remark)
 
@@ -262,7 +252,7 @@ def _wireguard(arguments: Arguments) -> WireGuard:
         process = _connect(arguments)
         keep = arguments.uapi_fd is None  # the administrator's, and not ours to delete
         link = RtnlLink(netlink, wanted, _not_looked_at, resolvers, given=found.index, keep=keep)
-        return WireGuard(process, link, process, _not_looked_at)
+        return WireGuard(process, link, process)
     try:
         device = KernelDevice(lambda: link.index)
     except OSError:
@@ -275,7 +265,7 @@ def _wireguard(arguments: Arguments) -> WireGuard:
             f"load the kernel's (modprobe wireguard), or start wireguard-go {pinned.interface}"
         ) from None
     link = RtnlLink(netlink, wanted, device.is_bare, resolvers)
-    return WireGuard(device, link, None, device.is_bare)
+    return WireGuard(device, link, None)
 
 
 def _not_looked_at(index: int) -> bool:  # noqa: ARG001 - the shape of is_bare
@@ -295,7 +285,7 @@ def _check_ground(pinned: Pinned, link: RtnlLink) -> None:
 def _check_port(pinned: Pinned, wireguard: WireGuard) -> None:
     """A wireguard-go that served us before has the port already, and may."""
     if wireguard.gone is None:
-        rtnl.clear_stale(wireguard.link.netlink, pinned.interface, wireguard.is_bare)
+        wireguard.link.clear_stale()
     elif wireguard.gone.holding().port == pinned.wireguard_port:
         return
     try:
@@ -354,7 +344,7 @@ def main() -> NoReturn:
     logs.configure(arguments.log_level, arguments.log_format)
     try:
         status = serve(arguments)
-    except StartError as error:
+    except (StartError, NoSandbox) as error:
         print(f"wesher: error: {error}", file=sys.stderr, flush=True)
         status = 1
     except OSError as error:

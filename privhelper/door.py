@@ -11,10 +11,11 @@ import socket
 from contextlib import suppress
 from typing import Final
 
-_SO_PASSRIGHTS: Final = 83
+SO_PASSRIGHTS: Final = 83
+"""What Python's socket does not name yet."""
 
 
 def take_no_descriptors(door: socket.socket) -> None:
     """Let the kernel refuse descriptors sent along, where it can."""
     with suppress(OSError):
-        door.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+        door.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)

@@ -76,7 +76,8 @@ def launch(plan: Plan) -> NoReturn:
     hand_over_state(plan.state_dir, plan.state_file, plan.agent)
     hand_over_runtime(plan.runtime_dir, plan.agent)
     hosts_fd = _open_hosts(plan.pinned)
-    output = _start_logpipe(plan.helper, plan.sandbox)
+    collar, hand = os.pipe()
+    output = _start_logpipe(plan.helper, plan.sandbox, collar)
     started: list[int] = []
     uapi = None
     if not in_kernel:
@@ -85,9 +86,9 @@ def launch(plan: Plan) -> NoReturn:
     agents_end, helpers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     take_no_descriptors(helpers_end)
     started.append(_start_agent(plan, agents_end.fileno(), output))
-    leash.tie(output.collar, started[-1])
+    leash.tie(collar, started[-1])
     agents_end.close()
-    _become_helper(plan, helpers_end.fileno(), hosts_fd, uapi, output, started)
+    _become_helper(plan, helpers_end.fileno(), hosts_fd, uapi, output.log, hand, started)
 
 
 def attach(plan: Plan, helper_socket: str) -> NoReturn:
@@ -187,20 +188,17 @@ def _warn(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Write ends of the pipes to logpipe: the agent's standard output, everybody's errors, the log of whoever must not
-    outlive the others' notice. And both ends of the leash."""
+    """Write ends of the pipes to logpipe: the agent's standard output, everybody's errors, the helper's own log."""
 
     out: int
     err: int
     log: int
-    collar: int
-    hand: int
 
 
-def _start_logpipe(identity: Identity, sandbox: str) -> Output:
-    """The only one of us that keeps the operator's output, whatever that is: a terminal, a file, a pipe, a socket."""
+def _start_logpipe(identity: Identity, sandbox: str, *kept: int) -> Output:
+    """The only one of us that keeps the operator's output, whatever that is: a terminal, a file, a pipe, a socket.
+    `kept` are descriptors that it only has to have, as long as it lives."""
     ends = [os.pipe() for _ in range(3)]
-    collar, hand = os.pipe()
 
     def before_exec() -> None:
         os.setsid()  # Ctrl-C is for the helper; what is said about it must still come through
@@ -208,11 +206,10 @@ def _start_logpipe(identity: Identity, sandbox: str) -> Output:
 
     readers = [reader for reader, _ in ends]
     argv = [sys.executable, "-I", "-m", "privhelper.logpipe", sandbox]
-    spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers, collar], before_exec)
+    spawn(argv, ENVIRONMENT, [null(), reopened(1), reopened(2), *readers, *kept], before_exec)
     for end in readers:
         os.close(end)
-    out, err, log = (writer for _, writer in ends)
-    return Output(out, err, log, collar, hand)
+    return Output(*(writer for _, writer in ends))
 
 
 def _start_agent(plan: Plan, socket_fd: int, output: Output) -> int:
@@ -240,7 +237,13 @@ def _config(plan: Plan) -> int:
 
 
 def _become_helper(
-    plan: Plan, socket_fd: int, hosts_fd: int | None, uapi_fd: int | None, output: Output, children: Sequence[int]
+    plan: Plan,
+    socket_fd: int,
+    hosts_fd: int | None,
+    uapi_fd: int | None,
+    log_fd: int,
+    hand: int,
+    children: Sequence[int],
 ) -> NoReturn:
     pinned = plan.pinned if hosts_fd is not None else replace(plan.pinned, etc_hosts=False)
     argv = [sys.executable, "-I", "-m", "privhelper", *pinned.to_argv()]
@@ -248,12 +251,12 @@ def _become_helper(
     argv += [f"--wireguard={'kernel' if uapi_fd is None else 'userspace'}", f"--agent-fd={AGENT_FD}"]
     argv += [f"--children={','.join(map(str, children))}"]
     # A terminal that was stopped, or a reader that sleeps, must not stop the helper: it rather loses a log line.
-    fds = [null(), null(), reopened(output.log, os.O_NONBLOCK), socket_fd]
+    fds = [null(), null(), reopened(log_fd, os.O_NONBLOCK), socket_fd]
     for name, fd in (("hosts-fd", hosts_fd), ("uapi-fd", uapi_fd)):
         if fd is not None:
             argv.append(f"--{name}={len(fds)}")
             fds.append(fd)
-    install([*fds, output.hand])  # which it only has to have, as long as it lives
+    install([*fds, hand])  # which it only has to have, as long as it lives
     signals.hold()
     plan.helper.assume([NET_ADMIN])
     os.execve(argv[0], argv, ENVIRONMENT | _for_service_manager())  # noqa: S606 - an absolute path, a clean environment

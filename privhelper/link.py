@@ -101,8 +101,12 @@ class RtnlLink:
         if self._given is not None:
             self._empty()
             return
-        clear_stale(self._rtnl, self._wanted.name, self._is_bare)
+        self.clear_stale()
         self.index = make_wireguard(self._rtnl, self._wanted.name)
+
+    def clear_stale(self) -> None:
+        """Delete a link of our name that an earlier run left; raises FileExistsError where it is somebody else's."""
+        clear_stale(self._rtnl, self._wanted.name, self._is_bare)
 
     def bring_up(self) -> None:
         """Mark the link as ours and set it up, with the address and routes it had, if it had any."""

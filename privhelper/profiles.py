@@ -15,6 +15,8 @@ import termios
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from privhelper.door import SO_PASSRIGHTS
+
 Test = Literal["==", "<", ">", "has", "lacks"]
 """How an argument is compared with a number; `has` and `lacks` ask for all and none of its bits."""
 
@@ -45,7 +47,6 @@ def _values(call: str, argument: int, numbers: tuple[int, ...]) -> Profile:
 _PROT_EXEC: Final = 4
 _MAX_SOCKET_TYPE: Final = 0xF  # SOCK_TYPE_MASK: above it are SOCK_NONBLOCK and SOCK_CLOEXEC
 _QUEUE: Final = 100  # asyncio's
-_SO_PASSRIGHTS: Final = 83
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
 
@@ -84,7 +85,7 @@ HELPER: Final[Profile] = (
     *_rows("recvfrom sendto recvmsg sendmsg accept accept4 shutdown getsockname getpeername"),  # agent, netlink, UAPI
     *_rows("poll ppoll epoll_wait epoll_pwait epoll_ctl"),
     *_rows("getsockopt", (1, "==", socket.SOL_SOCKET), (2, "==", socket.SO_PEERCRED)),
-    *_rows("setsockopt", (1, "==", socket.SOL_SOCKET), (2, "==", _SO_PASSRIGHTS)),
+    *_rows("setsockopt", (1, "==", socket.SOL_SOCKET), (2, "==", SO_PASSRIGHTS)),
     *_rows("stat lstat newfstatat statx"),  # is the hosts file still the one at its path?
     *_rows("pread64 pwrite64 ftruncate fsync fdatasync"),  # the hosts file
     *_values("fcntl", 1, (fcntl.F_OFD_SETLK,)),

@@ -2,8 +2,8 @@
 done before.
 
     files      its state directory; its control socket, to take it away at the end; the resolver's files, to read
-    TCP        to the cluster port, those of `--join` and of saved members' announcements, which is the cluster port
-               too, and 53: a long answer of the resolver's comes over TCP
+    TCP        to the cluster port, which all members have, to the ports of `--join`, and to 53: a long answer of the
+               resolver's comes over TCP
     threads    the main one and one worker, for the resolver and the disk
 
 All of /etc may be read as far as this uid may: the files of the resolver are replaced by rename when the network
