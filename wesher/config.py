@@ -41,6 +41,7 @@ class AgentConfig:
     profile: str
     meta_format: str
     retain_failed: float
+    forget_after: float
     interface: str
     state_file: str
     runtime_dir: str
@@ -231,6 +232,13 @@ AGENT: Final = (
         "how long the tunnel of a member stays that fails without leaving; 0: not at all",
     ),
     Option(
+        "forget-after",
+        "TIME",
+        "72h",
+        parse_seconds,
+        "how long a member that is not there is looked for; a node that is alone looks for ever",
+    ),
+    Option(
         "helper-socket",
         "PATH",
         "",
@@ -252,7 +260,6 @@ NOT_YET: Final = frozenset(
     (
         "address",
         "static-addresses",
-        "forget-after",
     )
 )
 """Options of the contract that this version does not have. They are refused by name: ignoring one would be a lie."""

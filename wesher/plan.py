@@ -83,6 +83,7 @@ def agent_config(
         profile=values["profile"],
         meta_format=values["meta-format"],
         retain_failed=values["retain-failed"],
+        forget_after=values["forget-after"],
         interface=values["interface"],
         state_file=f"{values['state-dir']}/{values['interface']}.json",
         runtime_dir=values["runtime-dir"],

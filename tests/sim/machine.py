@@ -40,6 +40,7 @@ from wesher.swim.node import Node
 
 OVERLAY_NET: Final = IPv4Network("10.77.0.0/20")
 RETAIN_FAILED: Final = 300.0
+FORGET_AFTER: Final = 72 * 3600.0
 
 
 class Disk:
@@ -267,6 +268,7 @@ class Machine:
             profile=self._profile,
             meta_format="auto",
             retain_failed=self._retain_failed,
+            forget_after=FORGET_AFTER,
             interface="wgoverlay",
             state_file=Disk.path,
             runtime_dir="/run/wesher",

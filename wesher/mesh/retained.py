@@ -25,7 +25,7 @@ from typing import Final
 from privhelper.protocol import Peer
 from wesher.mesh.desired import claims, is_printable
 from wesher.mesh.node_meta import MetaError, decode
-from wesher.mesh.saved_state import SavedNode
+from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.swim.io import from_wire
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
@@ -114,9 +114,16 @@ class Retained:
         }
 
 
-def saved_peers(nodes: Iterable[SavedNode]) -> tuple[Peer, ...]:
-    """The peers that a state file's nodes were, to be adopted. A node whose metadata makes no peer is left out."""
-    return tuple(peer for node in nodes if (peer := _saved_peer(node)) is not None)
+def saved_peers(nodes: Iterable[SavedNode], *, alive_since: float) -> tuple[Peer, ...]:
+    """The peers that a state file's nodes were, to be adopted: who was alive, or had failed after `alive_since`, in
+    seconds since 2020. A node whose metadata makes no peer is left out."""
+    stood = [
+        node
+        for node in nodes
+        if node.last is LastSeen.ALIVE
+        or (node.last is LastSeen.FAILED and node.seen is not None and node.seen > alive_since)
+    ]
+    return tuple(peer for node in stood if (peer := _saved_peer(node)) is not None)
 
 
 def _saved_peer(node: SavedNode) -> Peer | None:

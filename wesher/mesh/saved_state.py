@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from ipaddress import ip_address
 from typing import NoReturn, TypeAlias, cast
 
@@ -52,20 +53,33 @@ class StateError(ValueError):
         self.reason = reason
 
 
+class LastSeen(Enum):
+    """What gossip held of a member last."""
+
+    ALIVE = "alive"
+    FAILED = "failed"
+    LEFT = "left"
+
+
 @dataclass(frozen=True, slots=True)
 class SavedNode:
     """A member as last seen.
 
     name: not empty, undecodable bytes as surrogateescape. addr: its gossip address, as text that Go's net.ParseIP and
-    Python's ipaddress both read. meta: its Meta as gossiped, None when not known. Raises ValueError otherwise.
+    Python's ipaddress both read. meta: its Meta as gossiped, None when not known. seen: when it was last alive, in
+    seconds since 2020 (u32), None when not known, as in Go's files. last: as what. Raises ValueError otherwise.
     """
 
     name: str
     addr: str
     meta: bytes | None
+    seen: int | None = None
+    last: LastSeen = LastSeen.ALIVE
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if self.seen is not None and not 0 <= self.seen <= _U32_MAX:
+            raise ValueError("a node is seen at a u32")
         # A zone would make Go's decoder fail, and with it the whole file.
         if "%" in self.addr:
             raise ValueError("a node's address has no zone")
@@ -132,9 +146,13 @@ def render(state: SavedState) -> bytes:
     return json.dumps(file, indent=2).encode("ascii")
 
 
-def _node_object(node: SavedNode) -> dict[str, str]:
-    known = {"Name": node.name, "Addr": node.addr}
-    return known if node.meta is None else known | {"Meta": _base64(node.meta)}
+def _node_object(node: SavedNode) -> dict[str, object]:
+    found: dict[str, object] = {"Name": node.name, "Addr": node.addr}
+    if node.meta is not None:
+        found["Meta"] = _base64(node.meta)
+    if node.seen is not None:  # under our own name: newer memberlists have a State, which is a number
+        found["Wesher"] = {"Seen": node.seen, "Last": node.last.value}
+    return found
 
 
 def _own_object(own: OwnClaim) -> dict[str, str | int]:
@@ -249,9 +267,17 @@ def _node(entry: _Json) -> SavedNode | None:
     if not (isinstance(name, str) and isinstance(addr, str)):
         return None
     try:
-        return SavedNode(name, addr, _unbase64(entry.get("meta")))
+        return SavedNode(name, addr, _unbase64(entry.get("meta")), *_seen(entry.get("wesher")))
     except ValueError:
         return None
+
+
+def _seen(ours: _Json) -> tuple[int | None, LastSeen]:
+    """When and as what; losing it costs that node nothing but its age."""
+    match ours:
+        case {"seen": int(seen), "last": str(last)} if type(seen) is int and 0 <= seen <= _U32_MAX:
+            return seen, next((known for known in LastSeen if known.value == last), LastSeen.ALIVE)
+    return None, LastSeen.ALIVE
 
 
 def _own(ours: _Json) -> OwnClaim | None:

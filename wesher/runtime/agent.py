@@ -36,18 +36,20 @@ from privhelper.notify import Notify
 from privhelper.protocol import Bye, Event, Failed, InForce
 from wesher.config import AgentConfig, Contact
 from wesher.mesh.addresses import first_incarnation
-from wesher.mesh.desired import is_printable
 from wesher.mesh.meta_form import FormChoice, parse_meta_format
 from wesher.mesh.node_meta import NodeMeta, encode
-from wesher.mesh.rejoin import Backoff
+from wesher.mesh.rejoin import Backoff, Turns
+from wesher.mesh.remembered import Remembered
 from wesher.mesh.retained import Retained, saved_peers
-from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState
+from wesher.mesh.saved_state import LastSeen, OwnClaim, SavedState
 from wesher.runtime import report
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
 from wesher.runtime.confinement import lock_down
 from wesher.runtime.control import ControlServer
+from wesher.runtime.dialling import Dialling
 from wesher.runtime.gossip import Gossip, bind
+from wesher.runtime.healing import Healing
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.joining import Joining
 from wesher.runtime.peers import Peers
@@ -61,13 +63,15 @@ from wesher.swim.io import Endpoint
 from wesher.swim.node import Identity, Node
 from wesher.version import VERSION
 from wesher.wire.keyring import Keyring
-from wesher.wire.messages import NodeState
 
 HELPER_FD: Final = 3
 CONFIG_FD: Final = 4
 
 SAVE_AT_MOST_EVERY: Final = 1.0
 """Seconds between two writes of the state file while membership changes quickly."""
+
+SAVE_AT_LEAST_EVERY: Final = 3600.0
+"""Seconds: when everybody was last seen is worth knowing, if only roughly."""
 
 BEAT: Final = 5.0
 """Seconds between two signs of life to the helper, and through it to a watchdog."""
@@ -213,12 +217,15 @@ class Agent:
         self._rng = random.Random(secrets.randbits(128))  # noqa: S311 - chooses peers, makes no secret
         self._form = FormChoice(parse_meta_format(config.meta_format), saved.meta_form)
         self._node = self._make_node()
+        self._remembered = self._recall()
         self._retained = Retained(config.retain_failed)
-        self._retained.adopt(saved_peers(saved.nodes))
+        self._retained.adopt(saved_peers(saved.nodes, alive_since=seconds_since_2020() - config.retain_failed))
         self._retained.adopt(standing.in_force.values())
         self._peers = Peers(helper, standing.policy(), self._node.members, self._retained, standing.in_force)
         self._gossip: Gossip | None = None
+        self._dialling: Dialling | None = None
         self._joining: Joining | None = None
+        self._healing: Healing | None = None
         self._complaints = Complaints()
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
@@ -238,11 +245,13 @@ class Agent:
     async def run(self, udp: socket.socket, tcp: socket.socket) -> int:
         """Gossip until told to stop, then leave or detach. Raises HelperGone."""
         self._gossip = gossip = Gossip(self._node, udp, tcp, self._on_event)
-        self._joining = Joining(self._node, gossip, self._contacts(), self._is_own, Backoff(self._rng))
+        self._dialling = dialling = Dialling(self._node, gossip)
+        self._joining = Joining(self._node, dialling, self._contacts(), self._is_own, self._rng, Backoff(self._rng))
+        self._healing = Healing(self._node, dialling, self._remembered, Turns(self._rng), seconds_since_2020)
         await gossip.start()
         log.info("%s is %s", ascii(self._node.identity.name), self._standing.address)
         try:
-            await self._until_stopped([self._peers.run(), self._keep_saved(), self._joining.run(), self._beat()])
+            await self._until_stopped([self._peers.run(), self._keep_saved(), *self._keep_company(), self._beat()])
             self._notify.stopping()
             leaving = not self._config.split or await self._helper_ends()
             if leaving:
@@ -331,9 +340,38 @@ class Agent:
             delay = max(0.0, at - monotonic())
             self._form_due = asyncio.get_running_loop().call_later(delay, self._choose_form)
 
+    def _recall(self) -> Remembered:
+        return Remembered(
+            self._saved.nodes,
+            own_name=self._standing.pinned.node_name,
+            forget_after=self._config.forget_after,
+            most=self._node.config.max_members,
+            now=seconds_since_2020(),
+        )
+
     def _contacts(self) -> list[Contact]:
-        """Whom to join: those named, else the last known members."""
-        return list(self._config.join) or [Contact(node.addr, 0) for node in self._saved.nodes]
+        """Whom to join: those named, else the last known members, and who has left only where nobody else is known."""
+        if self._config.join:
+            return list(self._config.join)
+        known = self._remembered.nodes
+        stayed = [node for node in known if node.last is not LastSeen.LEFT]
+        return [Contact(node.addr, 0) for node in stayed or known]
+
+    def _keep_company(self) -> list[Coroutine[Any, Any, None]]:
+        """Find the others, and find them again. Who is named may be gone: then those remembered lead to the cluster."""
+        assert self._joining is not None  # noqa: S101 - run makes both first
+        assert self._healing is not None  # noqa: S101
+        joining, healing = self._joining, self._healing
+
+        async def named() -> None:
+            await joining.find()
+            await joining.keep()
+
+        async def remembered() -> None:
+            await joining.find()
+            await healing.run()
+
+        return [named(), healing.run()] if self._config.join else [remembered()]
 
     def _is_own(self, endpoint: Endpoint) -> bool:
         return endpoint == self._node.me.endpoint
@@ -388,6 +426,8 @@ class Agent:
                 log.info("member %s: %s", ascii(member.name), type(event).__name__.lower())
                 self._peers.change()
                 self._unsaved.set()
+                if self._healing is not None:
+                    self._healing.changed()
                 if not self._form_soon:  # once for all the events of one exchange: each looks at every member
                     self._form_soon = True
                     asyncio.get_running_loop().call_soon(self._choose_form)
@@ -410,15 +450,17 @@ class Agent:
         if not event.failure:
             self._retained.exchanged(monotonic())
             self._peers.change()
-        if self._joining is not None:
-            self._joining.exchanged(event)
+        if self._dialling is not None:
+            self._dialling.exchanged(event)
 
     def _is_new(self, what: object) -> bool:
         return self._complaints.may(what, monotonic())
 
     async def _keep_saved(self) -> None:
         while True:
-            await self._unsaved.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_AT_LEAST_EVERY):
+                    await self._unsaved.wait()
             self._unsaved.clear()
             await self._save()
             await asyncio.sleep(SAVE_AT_MOST_EVERY)
@@ -439,17 +481,11 @@ class Agent:
             log.warning("state file %s: the former file is kept as %s", path, aside)
 
     def _state(self) -> SavedState:
-        me = self._node.me
-        # A name that cannot be a peer's gets no place: a flood of long ones would outgrow what can be read again.
-        known = [m for m in self._node.members() if m.name != me.name and m.state is not NodeState.LEFT]
-        known = [m for m in known if is_printable(m.name)]
-        nodes = tuple(SavedNode(m.name, str(m.endpoint.ip), m.meta or None) for m in known)
-        nodes += tuple(node for node in self._saved.nodes if node.name in self._retained.adopted)
-        claim = self._standing.claim
+        self._remembered.observe(self._node.members(), seconds_since_2020())
+        me, claim = self._node.me, self._standing.claim
         return SavedState(
             cluster_key=self._cluster_key,
-            # A node that saw everybody die still has to find its way back.
-            nodes=nodes or self._saved.nodes,
+            nodes=self._remembered.nodes,
             own=OwnClaim(me.name, me.incarnation, claim.attempt, claim.claim_time),
             meta_form=self._form.current,
         )

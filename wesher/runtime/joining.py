@@ -2,7 +2,8 @@
 
 Names are resolved anew at every try, all their addresses. It never gives up: a node whose peers are not up yet waits.
 Nor is it enough that somebody else joins us meanwhile, or whoever starts beside a slow contact would found a cluster
-of its own; but then trying goes on in silence.
+of its own; but then trying goes on in silence. So it does, for those that were named, once the cluster is found: where
+nobody lives, somebody may again, after whatever cut.
 """
 
 from __future__ import annotations
@@ -12,35 +13,43 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from random import Random
+from typing import Final
 
 from wesher.config import Contact
 from wesher.mesh.rejoin import Backoff
-from wesher.runtime.clock import monotonic
-from wesher.runtime.gossip import Gossip
-from wesher.swim.event import Exchanged
+from wesher.runtime.dialling import Dialling
 from wesher.swim.io import Endpoint, from_wire
 from wesher.swim.node import Node
 
 log = logging.getLogger("agent")
 
 
+AT_ONCE: Final = 64
+"""Contacts tried at once, by chance where there are more: half the streams that a node dials."""
+
+_NAMED: Final = 5
+"""Failures that one line of the log tells."""
+
+
 class Joining:
-    """Joins `contacts` with `node`; feed it the node's Exchanged events."""
+    """Joins `contacts` with `node`."""
 
     def __init__(
         self,
         node: Node,
-        gossip: Gossip,
+        dialling: Dialling,
         contacts: Sequence[Contact],
         is_own: Callable[[Endpoint], bool],
+        rng: Random,
         backoff: Backoff,
     ) -> None:
         self._node = node
-        self._gossip = gossip
+        self._dialling = dialling
         self._contacts = contacts
         self._is_own = is_own
+        self._rng = rng
         self._backoff = backoff
-        self._answers: asyncio.Queue[Exchanged] = asyncio.Queue()
         self._has_joined = False
 
     @property
@@ -48,12 +57,7 @@ class Joining:
         """The contacts, as long as the cluster has not been found."""
         return [] if self._has_joined or self._company() else [contact.host for contact in self._contacts]
 
-    def exchanged(self, event: Exchanged) -> None:
-        """A push/pull that the node began is over."""
-        if event.join:
-            self._answers.put_nowait(event)
-
-    async def run(self) -> None:
+    async def find(self) -> None:
         """Return when at least one contact has answered, or is a member, and another member is known."""
         while True:
             endpoints, failures = await self._resolve()
@@ -67,10 +71,18 @@ class Joining:
             if company:
                 log.info("no contact has answered yet, retrying in %.1fs", wait)
             else:
-                why = "; ".join((*failures, *refusals)) or "nobody there"
+                why = _first_of((*failures, *refusals)) or "nobody there"
                 log.error("could not join cluster, retrying in %.1fs: %s", wait, why)
             await asyncio.sleep(wait)
         self._has_joined = True
+
+    async def keep(self) -> None:
+        """Exchange with whoever of the contacts is not a member, again and again."""
+        while self._contacts:
+            await asyncio.sleep(self._backoff.next())
+            endpoints, _ = await self._resolve()
+            company = self._company()
+            await self._try([endpoint for endpoint in endpoints if endpoint not in company])
 
     def _company(self) -> set[Endpoint]:
         """Where the others live."""
@@ -79,16 +91,14 @@ class Joining:
 
     async def _try(self, endpoints: Sequence[Endpoint]) -> list[str]:
         """Why each of those refused who did."""
-        self._node.join(endpoints, monotonic())
-        self._gossip.settle()
-        answers = [await self._answers.get() for _ in endpoints]
-        return [f"{answer.with_whom}: {answer.failure}" for answer in answers if answer.failure]
+        failures = await asyncio.gather(*map(self._dialling.exchange, endpoints))
+        return [f"{endpoint}: {failure}" for endpoint, failure in zip(endpoints, failures, strict=True) if failure]
 
     async def _resolve(self) -> tuple[list[Endpoint], list[str]]:
         """Each contact's addresses, our own left out; and what could not be resolved."""
         found: dict[Endpoint, None] = {}
         failures = []
-        for contact in self._contacts:
+        for contact in self._some():
             try:
                 found.update(dict.fromkeys(await self._addresses(contact)))
             except OSError as error:
@@ -97,7 +107,16 @@ class Joining:
                 failures.append(f"{contact.host!a}: not a host name")
         return [endpoint for endpoint in found if not self._is_own(endpoint)], failures
 
+    def _some(self) -> Sequence[Contact]:
+        return self._contacts if len(self._contacts) <= AT_ONCE else self._rng.sample(self._contacts, AT_ONCE)
+
     async def _addresses(self, contact: Contact) -> list[Endpoint]:
         port = contact.port or self._node.identity.port
         answers = await asyncio.get_running_loop().getaddrinfo(contact.host, port, type=socket.SOCK_STREAM)
         return [from_wire(ip_address(str(address[0]).partition("%")[0]).packed, port) for *_, address in answers]
+
+
+def _first_of(reasons: Sequence[str]) -> str:
+    """As many as a line of the log has room for."""
+    more = [f"and {len(reasons) - _NAMED} more"] if len(reasons) > _NAMED else []
+    return "; ".join((*reasons[:_NAMED], *more))

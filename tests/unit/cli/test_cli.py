@@ -217,6 +217,7 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         profile="mesh",
         meta_format="auto",
         retain_failed=300.0,
+        forget_after=259200.0,
         interface="wgoverlay",
         state_file="/var/lib/wesher/wgoverlay.json",
         runtime_dir="/run/wesher",

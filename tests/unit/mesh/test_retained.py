@@ -14,7 +14,7 @@ from privhelper.protocol import Peer
 from tests.unit.mesh.members import NET, POLICY, RIVALS, TINY, key, member, metadata
 from wesher.mesh.desired import desired
 from wesher.mesh.retained import CONFIRM_WITHIN, Retained, saved_peers
-from wesher.mesh.saved_state import SavedNode
+from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
 
@@ -214,7 +214,7 @@ def test_a_forgotten_peer_is_not_adopted():
 @pytest.mark.parametrize("addr", ["192.0.2.7", "::ffff:192.0.2.7"])
 def test_a_saved_node_is_the_peer_it_was(addr):
     """Key and overlay address from its metadata; a mapped address is IPv4."""
-    (found,) = saved_peers([SavedNode("a", addr, metadata("a"))])
+    (found,) = saved_peers([SavedNode("a", addr, metadata("a"))], alive_since=0)
     assert found == Peer(key("a"), IPv4Address("192.0.2.7"), derive(NET, b"a", 0), "a")
 
 
@@ -230,7 +230,18 @@ def test_saved_nodes_that_make_no_peer_are_left_out():
         SavedNode("x" * 65, "192.0.2.7", metadata("a")),
         SavedNode("b", "2001:db8::1", metadata("b")),
     ]
-    assert [p.name for p in saved_peers(nodes)] == ["a", "b"]
+    assert [p.name for p in saved_peers(nodes, alive_since=0)] == ["a", "b"]
+
+
+def test_of_saved_nodes_those_are_peers_that_were_there_when_it_was_saved():
+    """Who had left is none, who had failed only if that is no longer ago than tunnels are kept."""
+    nodes = [
+        SavedNode("a", "192.0.2.1", metadata("a"), 1000, LastSeen.ALIVE),
+        SavedNode("b", "192.0.2.2", metadata("b"), 1000, LastSeen.LEFT),
+        SavedNode("c", "192.0.2.3", metadata("c"), 1000, LastSeen.FAILED),
+        SavedNode("d", "192.0.2.4", metadata("d"), 1001, LastSeen.FAILED),
+    ]
+    assert [p.name for p in saved_peers(nodes, alive_since=1000)] == ["a", "d"]
 
 
 # --- whatever comes

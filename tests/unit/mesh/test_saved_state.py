@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from wesher.mesh import node_meta
 from wesher.mesh.node_meta import MetaForm
-from wesher.mesh.saved_state import MAX_NODES, MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
+from wesher.mesh.saved_state import (
+    MAX_NODES,
+    MAX_SIZE,
+    LastSeen,
+    OwnClaim,
+    SavedNode,
+    SavedState,
+    StateError,
+    parse,
+    render,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
 GO_026 = (GOLDEN / "state_go_0.2.6.json").read_bytes()
@@ -32,8 +42,12 @@ KINDS = [
 ]
 
 names = st.binary(min_size=1, max_size=80).map(lambda name: name.decode("utf-8", "surrogateescape"))
-saved_nodes = st.builds(SavedNode, names, st.ip_addresses().map(str), st.none() | st.binary(max_size=600))
 u32s = st.integers(0, 2**32 - 1)
+metas = st.none() | st.binary(max_size=600)
+addresses = st.ip_addresses().map(str)
+saved_nodes = st.builds(SavedNode, names, addresses, metas) | st.builds(
+    SavedNode, names, addresses, metas, u32s, st.sampled_from(LastSeen)
+)
 own_claims = st.builds(OwnClaim, names, u32s, st.integers(0, 15) | st.just(255), u32s)
 states = st.builds(
     SavedState,
@@ -490,3 +504,41 @@ def test_no_more_nodes_are_read_than_a_node_can_have_members() -> None:
     nodes = [{"Name": f"n{number}", "Addr": "192.0.2.1"} for number in range(MAX_NODES + 10)]
     text = json.dumps({"ClusterKey": base64.b64encode(bytes(32)).decode(), "Nodes": nodes})
     assert [node.name for node in parse(text.encode()).nodes] == [f"n{number}" for number in range(MAX_NODES)]
+
+
+# --- when and as what a member was seen
+
+
+def test_when_and_as_what_a_member_was_seen_stands_under_a_name_that_no_go_program_reads():
+    """A newer memberlist has a State of its own, a number; a text there would cost the whole file, key included."""
+    node = SavedNode("b", "192.0.2.1", None, 217_000_000, LastSeen.FAILED)
+    (written,) = json.loads(render(SavedState(KEY, (node,), None)))["Nodes"]
+    assert written == {"Name": "b", "Addr": "192.0.2.1", "Wesher": {"Seen": 217_000_000, "Last": "failed"}}
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        *(None, 7, "alive", [], {}, {"Seen": 5}, {"Last": "left"}, {"Seen": "5", "Last": "left"}),
+        *({"Seen": -1, "Last": "left"}, {"Seen": 2**32, "Last": "left"}, {"Seen": True, "Last": "left"}),
+    ],
+)
+def test_what_cannot_be_read_of_it_costs_the_member_nothing_else(ours):
+    """It counts as seen, alive, when the file is read."""
+    data = file_with(Nodes=[{"Name": "b", "Addr": "192.0.2.1", "Wesher": ours}])
+    assert parse(data).nodes == (SavedNode("b", "192.0.2.1", None),)
+
+
+def test_a_way_of_being_seen_that_a_newer_version_knows_counts_as_alive():
+    """And the file is kept aside, since it says more than we can."""
+    data = file_with(Nodes=[{"Name": "b", "Addr": "192.0.2.1", "Wesher": {"Seen": 5, "Last": "asleep"}}])
+    state = parse(data)
+    assert state.nodes == (SavedNode("b", "192.0.2.1", None, 5),)
+    assert state.remark is not None
+
+
+@pytest.mark.parametrize("seen", [-1, 2**32])
+def test_no_member_is_seen_at_a_time_that_is_none(seen):
+    """A u32."""
+    with pytest.raises(ValueError, match="u32"):
+        SavedNode("b", "192.0.2.1", None, seen)

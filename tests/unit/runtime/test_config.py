@@ -158,6 +158,7 @@ def config(**changes: object) -> AgentConfig:
         "profile": "mesh",
         "meta_format": "auto",
         "retain_failed": 300.0,
+        "forget_after": 259200.0,
         "interface": "wgoverlay",
         "state_file": "/var/lib/wesher/wgoverlay.json",
         "runtime_dir": "/run/wesher",

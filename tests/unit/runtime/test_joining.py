@@ -12,9 +12,10 @@ import pytest
 from tests.unit.swim.virtual import START, endpoint, make_node
 from wesher.config import Contact
 from wesher.mesh.rejoin import Backoff
-from wesher.runtime.joining import Joining
+from wesher.runtime.dialling import Dialling
+from wesher.runtime.joining import AT_ONCE, Joining
 from wesher.swim.event import Exchanged
-from wesher.swim.io import Endpoint
+from wesher.swim.io import Connect, Endpoint, StreamEnded
 from wesher.wire.codec import encode
 from wesher.wire.messages import Alive
 from wesher.wire.packet import seal_packet
@@ -26,15 +27,19 @@ class Dialler:
     def __init__(self, node, answers: Collection[Endpoint] = ()) -> None:
         self.node = node
         self.answers = answers
-        self.joining: Joining | None = None
+        self.dialling = Dialling(node, self)
         self.dialled: list[Endpoint] = []
 
     def settle(self) -> None:
         """Answer for everybody."""
-        for action in self.node.actions():
+        for action in [action for action in self.node.actions() if isinstance(action, Connect)]:
             self.dialled.append(action.to)
-            failure = "" if action.to in self.answers else "no"
-            self.joining.exchanged(Exchanged(action.to, join=True, failure=failure))
+            if action.to in self.answers:
+                self.dialling.exchanged(Exchanged(action.to, join=True))
+            self.node.receive_stream(StreamEnded(action.stream, "no"), START)
+        for event in self.node.events():
+            if isinstance(event, Exchanged):
+                self.dialling.exchanged(event)
 
 
 class Tries(Backoff):
@@ -52,16 +57,19 @@ class Tries(Backoff):
         return 0.0
 
 
+def is_own(at: Endpoint) -> bool:
+    return at == endpoint(1)
+
+
 def tried(*contacts: Contact, most: int = 1) -> list[Endpoint]:
     """Whom a lone node dials in so many tries."""
 
     async def run() -> list[Endpoint]:
         node = make_node("me", endpoint(1))
         dialler = Dialler(node)
-        joining = Joining(node, dialler, contacts, lambda at: at == endpoint(1), Tries(most))
-        dialler.joining = joining
+        joining = Joining(node, dialler.dialling, contacts, is_own, Random(0), Tries(most))
         with pytest.raises(StopAsyncIteration):
-            await joining.run()
+            await joining.find()
         return dialler.dialled
 
     return asyncio.run(run())
@@ -96,11 +104,10 @@ def joined_beside(company: Endpoint, *contacts: Endpoint, answers: Collection[En
         news = Alive(1, "other", company.ip.packed, company.port, b"")
         node.receive_datagram(seal_packet([encode(news)], node.keyring, bytes(12)), company, START)
         dialler = Dialler(node, answers)
-        dialler.joining = joining = Joining(
-            node, dialler, [Contact(str(at.ip), at.port) for at in contacts], lambda at: at == endpoint(1), Tries(1)
-        )
+        named = [Contact(str(at.ip), at.port) for at in contacts]
+        joining = Joining(node, dialler.dialling, named, is_own, Random(0), Tries(1))
         try:
-            await joining.run()
+            await joining.find()
         except StopAsyncIteration:
             assert joining.unanswered == []  # it is in a cluster, if perhaps not in the one it was to join
             return False
@@ -131,7 +138,32 @@ def test_our_own_address_is_not_dialled():
     async def run() -> None:
         node = make_node("me", endpoint(1))
         dialler = Dialler(node)
-        await Joining(node, dialler, [Contact("10.0.0.1", 0)], lambda at: at == endpoint(1), Tries(1)).run()
+        await Joining(node, dialler.dialling, [Contact("10.0.0.1", 0)], is_own, Random(0), Tries(1)).find()
         assert dialler.dialled == []
 
     asyncio.run(run())
+
+
+def test_of_very_many_contacts_some_are_tried_at_a_time_and_each_in_its_turn(caplog):
+    """Who comes first in the list is no likelier to live than who comes last."""
+    contacts = [Contact(f"192.0.2.{number}", 0) for number in range(1, AT_ONCE + 3)]
+    dialled = tried(*contacts, most=9)
+    assert len(dialled) == 9 * AT_ONCE
+    assert len(set(dialled)) == len(contacts)
+    assert "and 59 more" in caplog.text
+
+
+def test_who_was_named_is_tried_again_when_it_is_no_member():
+    """Also long after the cluster was found: it may be on the other side of a cut. Who is a member is let alone."""
+
+    async def run() -> list[Endpoint]:
+        node = make_node("me", endpoint(1))
+        news = Alive(1, "other", endpoint(2).ip.packed, endpoint(2).port, b"")
+        node.receive_datagram(seal_packet([encode(news)], node.keyring, bytes(12)), endpoint(2), START)
+        dialler = Dialler(node)
+        named = [Contact(str(at.ip), at.port) for at in (endpoint(2), endpoint(3))]
+        with pytest.raises(StopAsyncIteration):
+            await Joining(node, dialler.dialling, named, is_own, Random(0), Tries(4)).keep()
+        return dialler.dialled
+
+    assert asyncio.run(run()) == [endpoint(3)] * 3
