@@ -1,0 +1,96 @@
+"""A mesh that was cut, powered down or robbed of whom it was joined by: it is one again by itself, without an option.
+
+Long cuts, after which nobody knows of the others any more, are the simulator's: its hours cost seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.mesh import USERS, await_mesh, public_key, start, start_mesh, states, status
+from tests.lab import Lab, Node, until
+
+pytestmark = pytest.mark.root
+
+FILE = "/var/lib/wesher/wgoverlay.json"
+TODAY = 217_000_000
+"""Seconds since 2020 in November 2026."""
+
+
+def others_are(node: Node, others: list[Node], state: str) -> bool:
+    """Whether the node holds all of `others` for that."""
+    known = states(node)
+    return all(known.get(other.name) == state for other in others)
+
+
+def saved(node: Node) -> dict[str, str]:
+    """How each member was last seen, by the state file."""
+    return {entry["Name"]: entry["Wesher"]["Last"] for entry in json.loads(node.read(FILE))["Nodes"]}
+
+
+def test_two_halves_that_hold_each_other_for_dead_are_one_within_half_a_minute(make_lab: Callable[[int], Lab]) -> None:
+    """Nobody joins anybody; the tunnels of the others stayed, and keep the keys they had."""
+    lab = make_lab(4)
+    left, right = lab.nodes[:2], lab.nodes[2:]
+    start_mesh(lab.nodes)
+    keys = [public_key(node) for node in lab.nodes]
+    lab.partition(left, right)
+    for node, others in ((left[0], right), (right[0], left)):
+        until(lambda n=node, o=others: others_are(n, o, "failed"), 30, f"{node.name} holds the other half for dead")
+    lab.heal()
+    for node in lab.nodes:
+        others = [other for other in lab.nodes if other is not node]
+        until(lambda n=node, o=others: others_are(n, o, "alive"), 30, f"{node.name} has everybody again")
+    await_mesh(lab.nodes)
+    assert keys == [public_key(node) for node in lab.nodes]
+
+
+def test_a_cluster_that_lost_power_comes_back_without_an_option(make_lab: Callable[[int], Lab]) -> None:
+    """All at once, each with a new key and what its state file remembers."""
+    nodes = make_lab(3).nodes
+    for daemon in start_mesh(nodes):
+        daemon.kill()
+    for node in nodes:
+        node.start("--user", USERS)
+    await_mesh(nodes)
+
+
+def test_where_the_contact_is_gone_those_remembered_lead_to_the_cluster(make_lab: Callable[[int], Lab]) -> None:
+    """The machine that all were joined by has left for good, and units still name it."""
+    contact, member, restarted = nodes = make_lab(3).nodes
+    running = start_mesh(nodes)
+    for daemon in (running[0], running[2]):
+        daemon.signal(15)
+        assert daemon.wait(20) == 0
+    start(restarted, "--join", contact.address)
+    await_mesh([member, restarted])
+    assert states(member)[restarted.name] == "alive"
+
+
+def test_who_was_named_is_found_whenever_it_comes(make_lab: Callable[[int], Lab]) -> None:
+    """Of two contacts one is there; the other comes later, joins nobody, and is joined."""
+    first, joiner, later = nodes = make_lab(3).nodes
+    start(first)
+    start(joiner, "--join", f"{first.address},{later.address}")
+    await_mesh([first, joiner])
+    start(later)
+    until(lambda: status(later), 10, "it is up, and alone")
+    until(lambda: others_are(later, [first, joiner], "alive"), 30, "it is found")
+    await_mesh(nodes)
+
+
+def test_a_member_is_remembered_for_the_time_given(make_lab: Callable[[int], Lab]) -> None:
+    """By a node in company until --forget-after; for longer by one that was given longer, with how it was seen."""
+    short, long = nodes = make_lab(2).nodes
+    ghost = {"Name": "ghost", "Addr": "10.99.0.77", "Wesher": {"Seen": TODAY - 100_000, "Last": "failed"}}
+    for node in nodes:
+        node.run("mkdir", "-m", "700", "/var/lib/wesher")
+        node.write(FILE, json.dumps({"ClusterKey": None, "Nodes": [ghost]}).encode())
+    start(short, "--forget-after", "1h")
+    start(long, "--forget-after", "365d", "--join", short.address)
+    await_mesh(nodes)
+    until(lambda: saved(short) == {long.name: "alive"}, 10, "forgotten by one")
+    until(lambda: saved(long) == {"ghost": "failed", short.name: "alive"}, 10, "remembered by the other")
