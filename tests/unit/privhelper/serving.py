@@ -243,3 +243,7 @@ class Serving:
             self._open.append(self.server._agent)
         for source in self._open:
             source.close()
+
+
+Start = Callable[..., Serving]
+"""As Serving is made; it serves at once, and is closed after the test."""
