@@ -15,24 +15,14 @@ from privhelper.protocol import InForce, PeersInForce, Reply, ViolationCode, enc
 from tests.hostile.case import Act, Case, Refused, put, table
 from tests.hostile.liar import At, Liar
 from tests.hostile.stage import Stage
+from tests.lab.kernel import can_refuse_descriptors
 
 pytestmark = pytest.mark.root
 
-SO_PASSRIGHTS = 83
 MOST = 253  # SCM_MAX_FD
 
 
-def kernel_refuses_descriptors() -> bool:
-    """Whether a socket can be told to take none (Linux 6.16)."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-        except OSError:
-            return False
-        return True
-
-
-NOT_TAKEN = Refused("EPERM") if kernel_refuses_descriptors() else PeersInForce
+NOT_TAKEN = Refused("EPERM") if can_refuse_descriptors() else PeersInForce
 """What comes of descriptors: the sender's kernel says no, or they are closed unseen and the message is one like any."""
 
 

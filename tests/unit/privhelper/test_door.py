@@ -7,21 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from privhelper.door import take_no_descriptors
+from tests.lab.kernel import SO_PASSRIGHTS, can_refuse_descriptors
 
-SO_PASSRIGHTS = 83
-
-
-def knows_the_option() -> bool:
-    """Whether this kernel can refuse descriptors: since Linux 6.16."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-        except OSError:
-            return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not knows_the_option(), reason="before Linux 6.16 no socket can refuse descriptors")
+pytestmark = pytest.mark.skipif(
+    not can_refuse_descriptors(), reason="before Linux 6.16 no socket can refuse descriptors"
+)
 
 
 @pytest.fixture
