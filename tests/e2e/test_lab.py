@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab, bound, processes_in, until
+from tests.lab.ci import needs
 from tests.lab.namespaces import direct_children, is_stopped, namespace_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -377,3 +378,36 @@ def test_a_bound_is_three_times_as_long_in_ci(monkeypatch: pytest.MonkeyPatch) -
     with contextlib.suppress(KeyError):
         monkeypatch.delenv("CI")
     assert [*stretched, bound(2)] == [6, 2, 2]
+
+
+def test_what_a_machine_lacks_is_skipped_and_in_ci_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody reads what was skipped."""
+    monkeypatch.delenv("CI", raising=False)
+    needs(True, "wings")
+    with pytest.raises(pytest.skip.Exception, match="this machine has no wings"):
+        needs(False, "wings")
+    monkeypatch.setenv("CI", "true")
+    needs(True, "wings")
+    with pytest.raises(pytest.fail.Exception, match="CI must be able to run this: this machine has no wings"):
+        needs(False, "wings")
+
+
+def test_a_mark_says_what_a_whole_test_needs(tmp_path: Path) -> None:
+    """In any directory whose conftest.py has the hooks; in CI what is missing fails before the test begins."""
+    (tmp_path / "conftest.py").write_text("from tests.lab.requirements import pytest_runtest_setup\n")
+    (tmp_path / "test_flight.py").write_text(
+        "import pytest\n"
+        'pytestmark = pytest.mark.needs(True, "legs")\n'
+        '@pytest.mark.needs(False, "wings")\ndef test_flying(): raise SystemExit\n'
+        "def test_walking(): pass\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+
+    def run(**more: str) -> str:
+        done = subprocess.run([*command, tmp_path], env=environment | more, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    assert "1 passed, 1 skipped" in run()
+    assert "1 passed, 1 error" in (said := run(CI="true"))
+    assert "CI must be able to run this: this machine has no wings" in said

@@ -56,7 +56,7 @@ def test_a_mode_is_what_both_halves_run_under(layout: Layout, node: Node, mode: 
     assert (expected == 0) == ("sandbox off" in running.stderr_text())
 
 
-@pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no landlock to be kept from")
+@pytest.mark.needs(landlock.abi() > 0, "landlock to be kept from")
 def test_where_landlock_is_out_of_reach_the_start_is_refused_in_one_line(node: Node) -> None:
     """Before any process is split off."""
     node.write(KEY_FILE, b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
@@ -67,7 +67,7 @@ def test_where_landlock_is_out_of_reach_the_start_is_refused_in_one_line(node: N
     assert line.endswith("give --sandbox available to run without it")
 
 
-@pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no landlock to be kept from")
+@pytest.mark.needs(landlock.abi() > 0, "landlock to be kept from")
 def test_available_runs_without_landlock_and_names_it(node: Node) -> None:
     """seccomp is still there."""
     node.write(KEY_FILE, b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")

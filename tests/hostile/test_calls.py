@@ -17,7 +17,7 @@ import pytest
 from privhelper import profiles, seccomp
 from privhelper.seccomp import number_of
 
-pytestmark = pytest.mark.skipif(not seccomp.is_available(), reason="this kernel has no seccomp")
+pytestmark = pytest.mark.needs(seccomp.is_available(), "seccomp")
 
 SOURCE = (Path(__file__).parent / "filtered.py").read_text()
 PROFILES = ("HELPER", "AGENT", "LOGPIPE")

@@ -1,6 +1,6 @@
 """What the `root` marker means. Where it cannot be had, a test so marked is skipped and the end of the run says so
-loudly; under CI=true it fails instead, because there nobody reads the end. The hooks below belong in the conftest.py of
-every directory with such tests."""
+loudly; in CI it fails (ci.py). The hooks below belong in the conftest.py of every directory with such tests, or with
+tests marked `needs`."""
 
 import functools
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.ci import fail_in_ci, stop_without_its_needs
 from tests.lab.namespaces import ENV
 
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "ip", "ping", "getent", "wireguard-go", "nft", "tc")
@@ -32,11 +33,11 @@ def missing() -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Stop a `root` test that cannot run here."""
+    """Stop a test that cannot run here."""
+    stop_without_its_needs(item)
     if item.get_closest_marker("root") is None or (reason := missing()) is None:
         return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must be able to run this: {reason}", pytrace=False)
+    fail_in_ci(reason)
     tier = item.path.relative_to(item.config.rootpath).parts[1]
     item.config.stash.setdefault(SKIPPED, {}).setdefault(tier, []).append(item.nodeid)
     pytest.skip(reason)

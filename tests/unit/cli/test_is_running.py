@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.ci import skip_but_in_ci
 from tests.unit.cli.test_control_client import full, listening
 from wesher.plan import is_running
 
@@ -52,7 +53,7 @@ def test_a_link_to_somebody_elses_socket_does_not_run(directory, path):
 def test_who_may_not_ask_does_not_know(path):
     """Another user than root and the agent."""
     if os.geteuid() != 0:
-        pytest.skip("it takes root to make what this user may not use")
+        skip_but_in_ci("it takes root to make what this user may not use")
     with listening(path, 5):
         os.chmod(path, 0o600)
         if (pid := os.fork()) == 0:

@@ -9,9 +9,7 @@ import pytest
 from privhelper.door import take_no_descriptors
 from tests.lab.kernel import SO_PASSRIGHTS, can_refuse_descriptors
 
-pytestmark = pytest.mark.skipif(
-    not can_refuse_descriptors(), reason="before Linux 6.16 no socket can refuse descriptors"
-)
+pytestmark = pytest.mark.needs(can_refuse_descriptors(), "socket that refuses descriptors (Linux 6.16)")
 
 
 @pytest.fixture

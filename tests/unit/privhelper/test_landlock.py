@@ -9,7 +9,7 @@ import pytest
 from privhelper import landlock
 from tests.unit.privhelper.confined import run_alone
 
-pytestmark = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no landlock")
+pytestmark = pytest.mark.needs(landlock.abi() > 0, "landlock")
 
 TRY = """
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_path_that_is_not_there_costs_nothing(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(landlock.abi() < 4, reason="this kernel's landlock does not know TCP")
+@pytest.mark.needs(landlock.abi() >= 4, "landlock for TCP (Linux 6.7)")
 def test_tcp_goes_to_the_ports_that_are_granted() -> None:
     """And no port can be bound."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
@@ -106,7 +106,7 @@ print(*(attempt(lambda: socket.create_connection(("127.0.0.1", int(port)))) for 
     assert said == "done EACCES EACCES EACCES"
 
 
-@pytest.mark.skipif(landlock.abi() < 6, reason="this kernel's landlock has no scopes")
+@pytest.mark.needs(landlock.abi() >= 6, "landlock for signals (Linux 6.12)")
 @pytest.mark.parametrize(("signals", "expected"), [(True, "done"), (False, "EPERM")])
 def test_signals_leave_only_where_that_is_granted(signals: bool, expected: str) -> None:
     """The helper's grant, for PR_SET_PDEATHSIG, which asks whether the dying parent may."""

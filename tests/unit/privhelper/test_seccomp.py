@@ -9,7 +9,7 @@ from tests.unit.privhelper.confined import run_alone
 
 OURS = ("HELPER", "AGENT", "LOGPIPE")
 
-pytestmark = pytest.mark.skipif(not seccomp.is_available(), reason="this kernel has no seccomp")
+pytestmark = pytest.mark.needs(seccomp.is_available(), "seccomp")
 
 
 def filtered(rows: str, then: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.lab.ci import needs
 from wesher.runtime.clock import monotonic
 from wesher.runtime.gossip import Gossip, bind
 from wesher.swim.config import SwimConfig
@@ -38,12 +38,6 @@ QUICK = replace(
 """The LAN profile, ten times as fast."""
 
 _nonces = count(1)
-
-
-def needs(there: bool, what: str) -> None:
-    """Skip where the machine lacks it, which the end of the run shows; CI's machine must not."""
-    if not there:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"this machine has no {what}")
 
 
 def nonce() -> bytes:
