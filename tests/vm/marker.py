@@ -27,8 +27,8 @@ INSIDE = "WESHER_INSIDE_GUEST"
 """Set in the guest, where a `vm` test is like any other."""
 RECORD = "\x1e"
 """Comes before each report in the output; a newline ends it, as in RFC 7464."""
-SECONDS = 900
-"""For all the tests together."""
+SECONDS, SECONDS_NIGHTLY = 900, 3600
+"""For all the tests together; where one of them is `nightly`."""
 SECONDS_A_TEST = 300
 
 Reports = dict[str, list[pytest.TestReport]]
@@ -106,9 +106,10 @@ def _run_in_guest(items: list[pytest.Item]) -> Reports:
     """Every item has reports afterwards, if only that it has none and what the guest said instead."""
     options = ["-v", "-p", "no:cacheprovider", "-o", f"timeout={SECONDS_A_TEST}"]
     command = shlex.join(["python3", "-B", "-m", "pytest", *options, *(item.nodeid for item in items)])
+    seconds = SECONDS_NIGHTLY if any(item.get_closest_marker("nightly") for item in items) else SECONDS
     try:
         with Guest() as made:
-            result = made.run(f"CI=true {INSIDE}=1 exec {command} {REPORTS_TO}>&1", SECONDS)
+            result = made.run(f"CI=true {INSIDE}=1 exec {command} {REPORTS_TO}>&1", seconds)
     except RuntimeError as error:
         result = Result(NO_RESULT, str(error))
     reports: Reports = {item.nodeid: [] for item in items}
