@@ -97,7 +97,9 @@ class MixedCluster:
 
     # --- one machine
 
-    def start_go(self, node: Node, join: Node | None, *, wide: bool = False, again: bool = False) -> GoPeer:
+    def start_go(
+        self, node: Node, join: Node | None, *, wide: bool = False, again: bool = False, **timings: float
+    ) -> GoPeer:
         """A Go peer with a new key. wide: it listens at every address, and announces 16 bytes. again: it comes back."""
         peer = self.go_peers.start(
             node.name,
@@ -106,6 +108,7 @@ class MixedCluster:
             meta=WesherMeta.of(node.name, self.shape),
             join=[join.address] if join else [],
             allow=SECOND_LIFE if again else (),
+            **timings,
         )
         self.running[node.name] = peer
         if join is not None:
@@ -145,6 +148,13 @@ class MixedCluster:
         else:
             member.signal(signal.SIGTERM)
             assert member.wait(15) == 0
+
+    def lose_touch(self, node: Node) -> None:
+        """The network is about to be cut: a Go node may say whom it cannot reach, and defend itself when it is back."""
+        self.go_peers.allow(rf"(Push/Pull with {node.name} failed|Failed fallback ping): .*(timeout|no route to host)")
+        self.go_peers.allow(rf"[Ff]ailed to .*(timeout|no route to host)( from={re.escape(node.address)}:|$)")
+        for line in SECOND_LIFE:
+            self.go_peers.allow(line)
 
     def _take_away(self, node: Node) -> Member:
         """Who meets a machine without a program may say so."""

@@ -188,6 +188,34 @@ def test_an_agent_restarted_in_the_split_layout_costs_no_tunnel(cluster: MixedCl
             assert event["read"]["master"]["key"] == before.public_key
 
 
+# --- cuts
+
+
+def test_a_half_of_go_nodes_and_a_half_of_ours_find_each_other_again(
+    make_lab: Callable[[int], Lab], peers: GoPeers
+) -> None:
+    """Each holds the other for dead; Go nodes look for nobody, but are found, and told of the rest."""
+    cluster = MixedCluster(make_lab(4), peers)
+    ours, theirs = cluster.lab.nodes[:2], cluster.lab.nodes[2:]
+    quick = {"probe_interval": 0.5, "probe_timeout": 0.2, "suspicion_mult": 3, "gossip_to_the_dead": 1.0}
+    cluster.start_python(ours[0], None)
+    cluster.start_python(ours[1], ours[0])
+    for node in theirs:
+        cluster.start_go(node, ours[0], **quick)
+    cluster.await_whole(WHOLE_WITHIN, "two of each kind")
+    for node in ours:
+        cluster.lose_touch(node)
+    names = {node.name for node in theirs}
+
+    cluster.lab.partition(ours, theirs)
+    until(lambda: all(peer.members().keys() == names for peer in cluster.go), 60, "the Go half has buried ours")
+    for node in ours:
+        until(lambda n=node: all(states(n)[name] == "failed" for name in names), 30, f"{node.name} has buried it")
+    cluster.lab.heal()
+
+    cluster.await_whole(30, "two of each kind again")
+
+
 # --- taking over
 
 
