@@ -26,6 +26,9 @@ AT_ONCE: Final = 32
 """Tries under way: a quarter of the streams that a node dials at once, so that many who are gone keep it from
 nothing. Where they are more than can be tried in time, those go first that were members first."""
 
+LOOK_AT_MOST_EVERY: Final = 0.2
+"""Seconds: a look goes through all members, and in a storm of news there are many changes a second."""
+
 
 class Healing:
     """Keeps `remembered` true to `node`, and tries those again that are not alive. `calendar`: seconds since 2020."""
@@ -62,6 +65,7 @@ class Healing:
                 for name in self._turns.due(longest, self._under_way, room, monotonic()):
                     self._under_way[name] = asyncio.create_task(self._try(absent[name]))
                 await self._until_due()
+                await asyncio.sleep(LOOK_AT_MOST_EVERY)
         finally:
             for task in self._under_way.values():
                 task.cancel()
