@@ -202,6 +202,7 @@ def _start_logpipe(identity: Identity, sandbox: str, *kept: int) -> Output:
 
     def before_exec() -> None:
         os.setsid()  # Ctrl-C is for the helper; what is said about it must still come through
+        signals.hold()  # for good, also when all are told to end: it ends with its last writer, and keeps the leash
         identity.assume()
 
     readers = [reader for reader, _ in ends]

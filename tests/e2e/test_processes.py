@@ -481,6 +481,23 @@ def test_an_agent_that_will_not_go_does_not_outlive_its_helper_for_long(make_lab
     assert again.alive()
 
 
+def test_a_signal_to_all_of_us_leaves_the_leash_tied_and_the_log_open(make_lab: Callable[[int], Lab]) -> None:
+    """As systemd's KillMode=control-group sends it. Only who needs no time to end may end at once."""
+    node = make_lab(1).nodes[0]
+    daemon = start(node)
+    until(lambda: status(node), 10, "up")
+    agent = daemon.agent_pid
+    os.kill(agent, signal.SIGSTOP)
+
+    found = all_of(daemon)
+    for name in ("logpipe", "wireguard-go", "helper"):
+        os.kill(found[name], signal.SIGTERM)
+
+    assert daemon.wait(40) == 1
+    until(lambda: is_gone(agent), 5, "the agent is gone too")
+    until(lambda: "ERROR helper: " in daemon.stderr_text(), 5, "the helper's last words")
+
+
 def test_in_the_split_layout_too_no_agent_holds_a_terminal(make_lab: Callable[[int], Lab]) -> None:
     """With it, it could ask for a password and hear it."""
     node = make_lab(1).nodes[0]
