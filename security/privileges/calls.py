@@ -22,6 +22,7 @@ PROFILES: Final[Mapping[str, Profile]] = {"agent": AGENT, "helper": HELPER, "log
 
 KILLED: Final = "killed"
 CARRIED_OUT: Final = "yes"
+NOT_DONE: Final = "0, not done"
 
 
 def _named(module: ModuleType, names: str) -> Mapping[int, str]:
@@ -32,7 +33,6 @@ _ARGUMENTS: Final = {
     "fcntl": ("fd", "command"),
     "getsockopt": ("fd", "level", "option"),
     "ioctl": ("fd", "request"),
-    "listen": ("fd", "queue"),
     "mmap": ("address", "length", "protection"),
     "mprotect": ("address", "length", "protection"),
     "sendmmsg": ("fd", "messages", "count", "flags"),
@@ -62,7 +62,6 @@ _NAMES: Final[Mapping[str, Mapping[int, str]]] = {
     "protection": {4: "PROT_EXEC"},
     "flags": {socket.MSG_FASTOPEN: "MSG_FASTOPEN"},
     "level": _LEVELS,
-    "queue": {100: "100"},
     "domain": _named(socket, "AF_INET AF_AX25 AF_IPX AF_APPLETALK AF_NETROM AF_BRIDGE AF_ATMPVC AF_X25 AF_INET6"),
     "protocol": {0: "0", socket.IPPROTO_TCP: "IPPROTO_TCP", socket.IPPROTO_UDP: "IPPROTO_UDP"},
     "type": {
@@ -123,8 +122,14 @@ def _answers(call: str, when: Condition) -> tuple[str, ...]:
     for profile in PROFILES.values():
         rows = {condition(row): row for row in profile if row.call == call}
         row = rows.get(when) or rows.get(())
-        answers.append(KILLED if row is None else CARRIED_OUT if row.answer is None else errno.errorcode[row.answer])
+        answers.append(KILLED if row is None else _answer(row))
     return tuple(answers)
+
+
+def _answer(row: Row) -> str:
+    if row.answer is None:
+        return CARRIED_OUT
+    return errno.errorcode[row.answer] if row.answer else NOT_DONE
 
 
 def condition(row: Row) -> Condition:

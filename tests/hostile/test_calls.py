@@ -171,7 +171,7 @@ ANSWERED = {
         "EPERM": "open openat openat2 creat access faccessat faccessat2 readlink readlinkat",
         "EAFNOSUPPORT": "socket socketpair",
     },
-    "AGENT": {"EPERM": "access faccessat faccessat2 readlink readlinkat", "EAFNOSUPPORT": "socketpair"},
+    "AGENT": {"EPERM": "access faccessat faccessat2 readlink readlinkat", "EAFNOSUPPORT": "socketpair", DONE: "listen"},
     "LOGPIPE": {
         "EPERM": "open openat openat2 creat access faccessat faccessat2 readlink readlinkat "
         "stat lstat newfstatat statx",

@@ -21,6 +21,9 @@ _WITHIN: Final = 5.0
 MAX_CONNECTIONS: Final = 32
 """At once; further ones are closed. The socket's group is trusted, its programs may be broken."""
 
+_QUEUE: Final = 100
+"""Connections that wait to be accepted. It cannot be changed after lockdown."""
+
 Handler = Callable[[], Awaitable[object]]
 
 
@@ -41,7 +44,7 @@ class ControlServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listener.bind(self._path)
         os.chmod(self._path, 0o660)
-        listener.listen(16)
+        listener.listen(_QUEUE)
         return listener
 
     async def start(self, listener: socket.socket) -> None:
