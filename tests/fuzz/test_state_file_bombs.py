@@ -42,7 +42,7 @@ def test_a_state_file_costs_fifty_times_its_size_at_most(bomb):
     memory, work = memory_of(lambda: parsed(data)), work_of(lambda: parsed(data))
     report(bomb, len(data), lambda: parsed(data), memory, work)
     assert memory <= 50 * len(data)
-    assert work <= 4 * len(data) + 1000
+    assert work <= 8 * len(data) + 1000
 
 
 def test_of_a_file_of_a_hundred_megabytes_a_sixth_is_read(tmp_path: Path):

@@ -26,6 +26,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import NoReturn, TypeAlias, cast
 
+from wesher.bounded_json import weigh
 from wesher.mesh.node_meta import MetaForm, is_attempt
 
 MAX_SIZE = 16 << 20  # bytes; 4000 members, each with the longest metadata, take a few MiB
@@ -211,12 +212,14 @@ def _json_object(data: bytes) -> dict[str, _Json]:
         raise StateError("larger than 16 MiB")
     if not data.strip():
         raise StateError("empty")
+    try:
+        weigh(data)
+    except ValueError as error:
+        raise StateError(str(error)) from None
     # A damaged byte in one name should cost no more than Go makes it cost.
     text = data.decode("utf-8", "surrogateescape")
     try:
         file = json.loads(text, object_pairs_hook=_folded, parse_constant=_no_constant)
-    except RecursionError:
-        raise StateError("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise StateError(f"not JSON: {error.msg} (line {error.lineno} column {error.colno})") from None
     except ValueError:  # _no_constant, and Python's own limit of 4300 digits

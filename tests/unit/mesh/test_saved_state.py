@@ -351,6 +351,17 @@ def test_sixteen_mebibytes_are_read_and_one_byte_more_is_refused() -> None:
     assert refusal(padded + b" ") == "larger than 16 MiB"
 
 
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b'"":1,', b'[[[["",0]]]],'])
+def test_a_file_of_more_pieces_than_any_state_has_is_not_parsed(piece: bytes) -> None:
+    """Left by who was taken over, 16 MiB of them cost the next start and root's `wesher check` half a gigabyte. The key
+    still counts."""
+    pieces = piece * ((MAX_SIZE - 100) // len(piece))
+    bomb = b'{"Nodes": [' + pieces + b"0]}" if b":" not in piece else b'{"Nodes": {' + pieces + b'"":0}}'
+
+    assert refusal(bomb).startswith("more than ")
+    assert parse(f'{{\n"ClusterKey": "{KEY_TEXT}",\n'.encode() + bomb[1:]).cluster_key == KEY
+
+
 def test_a_damaged_byte_in_a_name_costs_nothing() -> None:
     """It is kept as the byte it is, like a name that came so over the wire."""
     data = file_with(Nodes=[{"Name": "b?", "Addr": "192.0.2.1"}]).replace(b"b?", b"b\xff")
