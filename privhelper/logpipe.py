@@ -15,7 +15,6 @@ import os
 import re
 import selectors
 import sys
-from contextlib import suppress
 from typing import Final
 
 from privhelper.landlock import Grants
@@ -37,23 +36,28 @@ class Outputs:
     """The operator's, which may be one file: a line that its writer has not ended is ended where another begins."""
 
     def __init__(self) -> None:
-        self._torn: int | None = None
-        """The output that ends in the middle of a line."""
-        self._source: int | None = None
+        self._torn: dict[int, int | None] = {}
+        """Outputs that end in the middle of a line, and who may go on with it; nobody, where some of it is lost."""
 
     def write(self, source: int, data: bytes) -> None:
         """Write what has come from `source`; lost where nobody takes it."""
-        if self._torn is not None and source != self._source:
-            self._put(self._torn, b"\n")
-        self._source = source
-        self._put(ROUTES[source], printable(data))
+        for fd, owner in list(self._torn.items()):
+            if owner != source:
+                self._put(fd, b"\n", owner)
+        if self._torn.get(ROUTES[source], source) == source:
+            self._put(ROUTES[source], printable(data), source)
 
-    def _put(self, fd: int, rest: bytes) -> None:
-        with suppress(OSError):  # a terminal that was closed: the writers must not block on it
+    def _put(self, fd: int, rest: bytes, owner: int | None) -> None:
+        try:
             while rest:
                 written = os.write(fd, rest)
-                self._torn = None if rest[:written].endswith(b"\n") else fd
+                self._torn[fd] = owner
+                if rest[:written].endswith(b"\n"):
+                    del self._torn[fd]
                 rest = rest[written:]
+        except OSError:  # a terminal that was closed, a disk that is full: the writers must not block on it
+            if fd in self._torn:
+                self._torn[fd] = None
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
 """What a network-facing process writes reaches the operator's terminal as text, whatever it was."""
 
+import fcntl
 import os
+import struct
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -31,10 +34,12 @@ def test_text_stays_as_it_is_and_the_rest_is_spelled_out() -> None:
 class Piped:
     """logpipe as its own process, and the writing ends of what it reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, errors: int | None = None) -> None:
         pipes = {fd: os.pipe() for fd in ROUTES}
         self.ends = {fd: writer for fd, (_, writer) in pipes.items()}
         self.out = {fd: os.memfd_create(f"output {fd}", 0) for fd in (1, 2)}
+        if errors is not None:
+            self.out[2] = errors
         null = os.open(os.devnull, os.O_RDWR)
         fds = [null, self.out[1], self.out[2], *(reader for reader, _ in pipes.values())]
         self.pid = spawn([sys.executable, "-I", "-m", "privhelper.logpipe", "off"], ENVIRONMENT, fds, lambda: None)
@@ -84,3 +89,38 @@ def test_half_a_line_on_the_other_output_is_ended_too(piped: Piped) -> None:
     os.write(piped.ends[5], b"whole\n")
     until(lambda: piped.said(2) == b"whole\n", 10, "the other's")
     assert piped.said(1) == b"half\n"
+
+
+def test_a_line_that_could_not_be_ended_is_ended_before_the_next() -> None:
+    """Where an output takes nothing for a while: a disk that is full, say, which an agent can see to."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    with closing(Piped(errors=writer)) as piped:
+        os.write(piped.ends[4], b'"half')
+        until(lambda: waiting(reader) == len(b'"half'), 10, "half a line")
+        while True:
+            try:
+                os.write(writer, b"x" * 4096)
+            except BlockingIOError:
+                break
+        os.write(piped.ends[5], b"lost\n")
+        until(lambda: not waiting(piped.ends[5]), 10, "the helper's line is read")
+        os.write(piped.ends[3], b"what comes next\n")
+        until(lambda: piped.said(1), 10, "and is lost")
+        while waiting(reader):
+            os.read(reader, 1 << 20)
+
+        os.write(piped.ends[5], b"whole\n")
+
+        until(lambda: waiting(reader) >= len(b"whole\n"), 10, "the next")
+        until(lambda: not waiting(piped.ends[5]), 10, "all of it")
+        os.write(piped.ends[3], b"the last\n")
+        until(lambda: piped.said(1).endswith(b"the last\n"), 10, "the end")
+        assert os.read(reader, 1 << 20) == b"\nwhole\n"
+
+
+def waiting(fd: int) -> int:
+    """Bytes in a pipe, by either end."""
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))
+    return int(count)
