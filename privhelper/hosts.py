@@ -89,16 +89,16 @@ def _owner(line: bytes) -> bytes | None:
 
 def render(text: HostsText, interface: str, lines: Sequence[tuple[Address, str]]) -> tuple[bytes, int]:
     """The file's new content, and the offset from which it is managed lines only."""
-    ending = banner(interface)
-    ours = [
-        b"%s\t%s\t%s\n" % (str(address).encode("ascii"), name.encode("ascii"), ending)
-        for address, name in sorted(lines, key=lambda line: line[1])
-    ]
+    ours = [_line(address, name, interface) for address, name in sorted(lines, key=lambda line: line[1])]
     operator = text.operator
     tail = b"".join((*text.others, *ours))
     if tail and operator and not operator.endswith(b"\n"):
         tail = b"\n" + tail  # the operator's last line stays as it is; ours begins a new one
     return operator + tail, len(operator)
+
+
+def _line(address: Address, name: str, interface: str) -> bytes:
+    return b"%s\t%s\t%s\n" % (str(address).encode("ascii"), name.encode("ascii"), banner(interface))
 
 
 def names_in(operator: bytes) -> frozenset[str]:
@@ -145,14 +145,17 @@ class HostsFile:
         return names_in(self._parse(self._read()).operator) | self._own
 
     def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
-        """Make `lines` our only ones. Raises OSError; the operator's bytes survive a full disk and a kill."""
+        """Make `lines` our only ones. Raises OSError; the operator's bytes survive a full disk and a kill, and lines of
+        ours that were to go count no longer all the same."""
         if self._replaced():
             return HostsResult.REPLACED
-        self._lock()
         try:
-            self._rewrite(lines)
-        finally:
-            self._unlock()
+            self._lock()
+            self._change(lines)
+        except OSError:
+            with suppress(OSError):
+                self._silence(lines)
+            raise
         return HostsResult.WRITTEN
 
     def clear(self) -> None:
@@ -163,9 +166,26 @@ class HostsFile:
         with suppress(OSError):
             self._lock()
         try:
-            self._rewrite(())
+            self._change(())
+        except OSError:
+            self._silence(())
+            raise
+
+    def _change(self, lines: Sequence[tuple[Address, str]]) -> None:
+        try:
+            self._rewrite(lines)
         finally:
             self._unlock()
+
+    def _silence(self, kept: Sequence[tuple[Address, str]]) -> None:
+        """Make comments of our lines but `kept`, in place: that takes neither room on the disk nor, since it is one
+        byte each, the lock that somebody else may hold for ever."""
+        said, offset = {_line(*line, self._interface) for line in kept}, 0
+        for line in _lines(self._read()):
+            if _owner(line) == self._interface.encode("ascii") and line not in said and not line.startswith(b"#"):
+                self._pwrite(b"#", offset)
+            offset += len(line)
+        os.fsync(self._fd)
 
     def _rewrite(self, lines: Sequence[tuple[Address, str]]) -> None:
         old = self._read()

@@ -3,6 +3,7 @@ name that is refused costs the line and never the tunnel."""
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import closing
 from itertools import product
 
@@ -150,6 +151,21 @@ def test_a_name_goes_with_its_tunnel(stage: Stage) -> None:
     stage.serve()
     with closing(stage.connect(At.CONFIGURED)) as liar:
         liar.set([BETA])
+        assert ALPHA.name.encode() not in stage.node.hosts()
+        assert set(stage.ours().lines) == {BETA.name}
+
+
+def test_a_name_goes_with_its_tunnel_whoever_holds_a_lock(stage: Stage) -> None:
+    """Any local user may; until it can be taken away, the line says nothing."""
+    stage.serve()
+    with closing(stage.connect(At.CONFIGURED)) as liar, (stage.node.inside.root / "etc/hosts").open("rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH)
+        liar.set([BETA])
+        assert [BETA] == liar.in_force()
+        said = [line.partition(b"#")[0].split() for line in stage.node.hosts().splitlines()]
+        assert [BETA.name.encode()] == [name for fields in said for name in fields[1:] if name.startswith(b"old-")]
+        fcntl.lockf(file, fcntl.LOCK_UN)
+        liar.write()
         assert ALPHA.name.encode() not in stage.node.hosts()
         assert set(stage.ours().lines) == {BETA.name}
 

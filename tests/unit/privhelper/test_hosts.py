@@ -362,6 +362,39 @@ def test_our_lines_are_cleared_whoever_holds_the_lock(monkeypatch: pytest.Monkey
         assert b"node-a" in moved.read_bytes()
 
 
+def test_names_that_go_count_no_longer_whoever_holds_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer's tunnel goes all the same. The lines go with the next write that works."""
+    monkeypatch.setattr(hosts, "LOCK_WITHIN", 0.05)
+    with hosts_file(INTERLEAVED) as (path, file), path.open("r+b") as other:
+        file.write([A, B, C])
+        everything = meaning(path.read_bytes())
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, FLOCK)
+        with pytest.raises(BlockingIOError):
+            file.write([B, entry("node-d")])
+        assert everything - meaning(path.read_bytes()) == meaning(LINES[0] + LINES[2])
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, UNLOCK)
+        file.write([B])
+        assert lines_of(path.read_bytes()) == [*lines_of(operators(INTERLEAVED)), LINES[1][:-1]]
+
+
+@pytest.mark.parametrize("how", ["another set", "clear"])
+def test_names_that_go_count_no_longer_on_a_full_disk_either(how: str) -> None:
+    """An agent may fill it. Where an editor has put lines behind ours, taking ours away needs room."""
+    with hosts_file(INTERLEAVED) as (path, file):
+
+        def in_place(fd: int, data: bytes, offset: int, write: Callable[..., int] = os.pwrite) -> int:
+            if offset + len(data) > os.fstat(fd).st_size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(fd, data, offset)
+
+        with mock.patch.object(os, "pwrite", in_place), pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            file.clear() if how == "clear" else file.write([B])
+        kept = meaning(LINES[1]) if how == "another set" else set()
+        assert meaning(path.read_bytes()) == meaning(operators(INTERLEAVED)) | kept
+        file.clear()
+        assert path.read_bytes() == operators(INTERLEAVED)
+
+
 def test_the_lock_is_held_while_writing_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the write fails."""
     with hosts_file(b"127.0.0.1 localhost\n") as (path, file), path.open("r+b") as other:
