@@ -115,6 +115,11 @@ def read_only(node: Node) -> None:
     node.run("mount", "-t", "tmpfs", "-o", "ro,mode=0755", "tmpfs", "/var/lib/wesher")
 
 
+def in_the_sockets_place(node: Node) -> None:
+    """A directory, which an agent that is no longer itself may have made where it has no sandbox."""
+    node.run("install", "-d", "-o", str(AGENT_UID), "/run/wesher", "/run/wesher/wgoverlay.sock")
+
+
 @pytest.mark.parametrize(
     ("spoil", "arguments", "what"),
     [
@@ -136,6 +141,7 @@ def read_only(node: Node) -> None:
         (nothing, ("--state-dir", "/etc"), "state directory"),
         (read_only, ("--cluster-key-file", KEY_FILE), "state directory"),
         (nothing, ("--runtime-dir", "/etc/hosts"), "runtime directory"),
+        (in_the_sockets_place, (), "runtime directory"),
         (rubbish, (), "state file"),
         (nothing, ("--cluster-key-file", "/run/none"), "cluster key"),
         (nothing, ("--helper-socket", "/run/none.sock"), "helper socket"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from privhelper.handover import check_runtime, check_state
 from wesher.check.finding import Said, error, ok, some, warning
 from wesher.check.start import REFUSALS, Start
 from wesher.mesh.saved_state import MAX_SIZE, SavedState
-from wesher.plan import key_path
+from wesher.plan import control_socket, key_path
 from wesher.show import plain
 
 
@@ -29,7 +30,10 @@ def runtime_directory(start: Start) -> Said:
         return
     path = start.values["runtime-dir"]
     is_there = check_runtime(path, start.users[0])
-    yield ok(f"{path} can be used" if is_there else f"{path} will be made")
+    if _is_directory(control_socket(start.values)):
+        yield error(f"control socket in {path} cannot be made: {os.strerror(errno.EISDIR)}")
+    else:
+        yield ok(f"{path} can be used" if is_there else f"{path} will be made")
 
 
 def state_file(start: Start) -> Said:
@@ -75,13 +79,22 @@ def _contents(saved: SavedState) -> str:
 
 
 def _unwritable(start: Start) -> Said:
-    directory = start.values["state-dir"]
-    if not os.path.isdir(directory) or not os.statvfs(directory).f_flag & os.ST_RDONLY:
+    directory, beside = start.values["state-dir"], f"{start.config.state_file}.new"
+    if os.path.isdir(directory) and os.statvfs(directory).f_flag & os.ST_RDONLY:
+        reason, remedy = f"{directory} is read-only", "make it writable"
+    elif _is_directory(beside):
+        reason, remedy = f"{beside} is a directory", "remove it"
+    else:
         return
     if start.key is None and not isinstance(start.saved, REFUSALS) and start.saved.cluster_key is None:
-        yield error(f"{directory} is read-only, and a new cluster key would be lost: make it writable, or give a key")
+        yield error(f"{reason}, and a new cluster key would be lost: {remedy}, or give a key")
     else:
-        yield warning(f"{directory} is read-only, and members will not be remembered: make it writable")
+        yield warning(f"{reason}, and members will not be remembered: {remedy}")
+
+
+def _is_directory(path: str) -> bool:
+    """Whether one stands where a file or socket is to be made, which takes the place of anything else."""
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def cluster_key(start: Start) -> Said:

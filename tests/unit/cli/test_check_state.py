@@ -106,6 +106,22 @@ def test_a_directory_is_there_or_will_be_made_or_is_an_error(found, directory):
     assert (level, "/hosts/run cannot be made: Not a directory" in text) == ("error", True)
 
 
+def test_a_directory_in_the_place_of_a_file_is_in_the_way(found, directory):
+    """Of the control socket a start says so and ends; of the state file's next version it would remember nothing."""
+    split = ("--helper-socket", "/nonexistent")
+    (directory / "run" / "wgoverlay.sock").mkdir(parents=True)
+    text = f"control socket in {directory}/run cannot be made: Is a directory"
+    assert found("runtime directory", *split)[-1] == ("error", text)
+    (directory / "state" / "wgoverlay.json.new").mkdir(parents=True)
+    start = f"{directory}/state/wgoverlay.json.new is a directory, and "
+    assert found("state file")[-1] == (
+        "error",
+        f"{start}a new cluster key would be lost: remove it, or give a key",
+    )
+    save(directory, MINE)
+    assert found("state file")[-1] == ("warning", f"{start}members will not be remembered: remove it")
+
+
 # --- the hosts file
 
 
