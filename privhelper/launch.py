@@ -121,11 +121,11 @@ def attach(plan: Plan, helper_socket: str) -> NoReturn:
 
 def _beside_a_terminal(plan: Plan) -> tuple[int, int]:
     """What the agent writes to. A terminal is logpipe's, as in the other layout: with it the agent could ask for a
-    password, and hear it."""
+    password, and hear it. As there, a terminal that is stopped costs log lines, not acks."""
     if not (os.isatty(1) or os.isatty(2)):
         return os.dup(1), os.dup(2)
     output = _start_logpipe(plan.agent, plan.sandbox)
-    return output.out, output.log
+    return reopened(output.out, os.O_NONBLOCK), reopened(output.log, os.O_NONBLOCK)
 
 
 def _no_helper(path: str, error: OSError) -> LaunchError:

@@ -514,5 +514,9 @@ def test_in_the_split_layout_too_no_agent_holds_a_terminal(make_lab: Callable[[i
     assert any("privhelper.logpipe" in argv for argv in holders)  # what is looked for can be found
     until(lambda: "INFO agent: 'node1' is " in terminal.stdout_text(), 5, "what it says is on the terminal")
     (agent,) = (pid for pid, argv in terminal.children().items() if "wesher.runtime.agent" in argv)
+    for fd in (1, 2):  # Ctrl-S costs it log lines, not acks
+        flags = re.search(r"(?m)^flags:\s*([0-7]+)$", Path(f"/proc/{agent}/fdinfo/{fd}").read_text())
+        assert flags is not None
+        assert int(flags[1], 8) & os.O_NONBLOCK
     os.kill(agent, signal.SIGINT)
     assert terminal.wait(10) == 0
