@@ -115,7 +115,8 @@ class Tunnels:
         lines = self._lines
         self._written = list(dict.fromkeys((*(self._written or ()), *lines)))  # if it fails half way, any of these
         result = self._hosts.write(lines)
-        self._written = lines
+        if result is HostsResult.WRITTEN:  # else the file that we have open keeps what it has, and may come back
+            self._written = lines
         return result
 
     def status(self) -> list[PeerStatus]:

@@ -17,6 +17,8 @@ from privhelper.protocol import (
     Failed,
     Farewell,
     Hello,
+    HostsResult,
+    HostsWritten,
     InForce,
     Op,
     OwnAddress,
@@ -551,6 +553,19 @@ def test_lines_that_may_have_been_written_before_a_failure_go_with_their_peers()
     assert Failed(Op.WRITE_HOSTS, errno.EIO) == helper.send(WriteHosts())
     helper.hosts.write = write  # type: ignore[method-assign]
     helper.link.around = Surroundings((ip_network(A.overlay_addr),))
+    helper.tunnels.repair()
+    assert (line(B),) == helper.hosts.lines
+
+
+def test_lines_in_a_file_that_was_away_for_a_while_go_when_it_is_back() -> None:
+    """An editor, or a backup, puts the one that we have open in its place again."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.hosts.replaced = True
+    helper.send(SetPeers((B,)))
+    assert HostsWritten(HostsResult.REPLACED) == helper.send(WriteHosts())
+    assert (line(A), line(B)) == helper.hosts.lines
+    helper.hosts.replaced = False
     helper.tunnels.repair()
     assert (line(B),) == helper.hosts.lines
 
