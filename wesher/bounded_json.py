@@ -13,7 +13,7 @@ from typing import Any, Final
 
 MOST_PIECES: Final = 1 << 20
 """Strings, commas and brackets. A status of 8000 members, all of them refused as well, has 400,000, a state file of as
-many 150,000."""
+many 180,000."""
 
 DEEPEST: Final = 16
 """An answer, its lists, their entries: three. The rest is room for newer daemons."""
