@@ -47,7 +47,7 @@ if (($# == 0)); then
   run mypy --follow-imports silent -p security.privileges
 fi
 status=0
-run pytest -o "cache_dir=$cache/tools/pytest" "$@" || status=$?
+run pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--durations=40} "$@" || status=$?
 if ((EUID != 0)); then
   say "NOT ROOT: every test marked 'root' or 'vm' was skipped (namespaces, real uids, /dev/net/tun, a guest)." \
     "Run them: sudo dist/test.sh"
