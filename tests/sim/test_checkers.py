@@ -136,13 +136,25 @@ def test_a_restart_that_loses_tunnels_is_a_fault(monkeypatch):
     [
         ("wesher.runtime.peers.Peers.change", "some_crash", "does not have"),
         ("wesher.swim.membership.Membership._refute", "some_are_paused", "for alive"),
-        ("wesher.swim.node.Node._sync", "some_are_paused", "for alive"),
     ],
 )
 def test_a_mesh_that_does_not_become_whole_is_a_fault(monkeypatch, broken, scenario, problem):
-    """Sets that are not sent, accusations that are not refuted, full exchanges that never come."""
+    """Sets that are not sent, accusations that are not refuted."""
     monkeypatch.setattr(broken, lambda *args, **kwargs: None)
     assert is_found(problem, scenario, range(30))
+
+
+@pytest.mark.parametrize("scenario", ["half_is_cut_off", "some_are_paused"])
+def test_a_mesh_that_nothing_but_chance_brings_together_is_a_fault(monkeypatch, scenario):
+    """Nobody is remembered, nobody named is looked for again, and no member exchanges everything now and then."""
+
+    async def forget_it(self):
+        pass
+
+    monkeypatch.setattr("wesher.mesh.remembered.Remembered.observe", lambda self, members, now: None)
+    monkeypatch.setattr("wesher.runtime.joining.Joining.keep", forget_it)
+    monkeypatch.setattr("wesher.swim.node.Node._sync", lambda self, now: None)
+    assert is_found("for alive", scenario, range(30))
 
 
 def test_old_news_is_no_whole_mesh():
