@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 
 from privhelper import hosts
 from privhelper.addressing import Address
-from privhelper.hosts import MAX_FILE, HostsFile, HostsText, banner, names_in, parse, render
+from privhelper.hosts import (
+    MAX_FILE,
+    HostsFile,
+    HostsText,
+    HostsUnavailable,
+    banner,
+    names_in,
+    open_hosts,
+    parse,
+    render,
+)
 from privhelper.protocol import HostsResult
 
 Line = tuple[Address, str]
@@ -204,6 +214,25 @@ def test_a_banner_belongs_to_one_interface_only(alone: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("interface", ["wg!", "!"])
+def test_an_interface_may_be_called_almost_anything(interface: str) -> None:
+    """By whoever starts the other instance; its lines are its own."""
+    theirs = line("x", interface=interface)
+    assert HostsText(b"", (theirs,)) == parse(theirs, WG, alone=True)
+
+
+@pytest.mark.parametrize("length", range(len(BANNER) + 2))
+def test_an_operators_line_stays_however_long(length: int) -> None:
+    """And however much of it would fit behind a banner."""
+    content = b"x" * length + WG.encode() + b"\n"
+    assert HostsText(content, ()) == parse(content, WG, alone=True)
+
+
+def test_an_operators_last_line_gets_an_end_only_before_lines_of_ours() -> None:
+    """Else the file would change for nothing."""
+    assert (b"127.0.0.1 localhost", 19) == render(HostsText(b"127.0.0.1 localhost", ()), WG, [])
+
+
 def test_the_line_is_the_originals() -> None:
     """Either program recognises the other's; sorted, so that equal sets give equal files."""
     expected = b"127.0.0.1 localhost\n" + b"".join(LINES)
@@ -235,6 +264,8 @@ def test_a_file_too_large_is_an_error_and_left_alone() -> None:
             with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
                 call()
         assert MAX_FILE + 1 == path.stat().st_size
+        os.truncate(path, MAX_FILE)
+        assert frozenset() == file.taken_names()
 
 
 def test_an_unchanged_set_writes_nothing() -> None:
@@ -266,6 +297,15 @@ def test_a_line_end_the_operator_adds_is_kept() -> None:
         file.write([A])
         file.write([])
         assert b"127.0.0.1 localhost\n" == path.read_bytes()
+
+
+def test_an_empty_line_the_operator_adds_is_kept() -> None:
+    """Where nothing of the operator's was."""
+    with hosts_file(b"") as (path, file):
+        file.write([A])
+        path.write_bytes(b"\n" + path.read_bytes())
+        file.write([])
+        assert b"\n" == path.read_bytes()
 
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -311,7 +351,7 @@ def test_managed_names_are_not_taken() -> None:
 # --- the file itself ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["renamed over", "unlinked", "moved away"])
+@pytest.mark.parametrize("how", ["renamed over", "unlinked", "moved away", "kept as a copy"])
 def test_a_replaced_file_is_noticed_and_nothing_is_written(how: str) -> None:
     """An editor has put another file there; ours has no name, or another."""
     with hosts_file(b"127.0.0.1 localhost\n") as (path, file), Disk() as disk:
@@ -323,24 +363,95 @@ def test_a_replaced_file_is_noticed_and_nothing_is_written(how: str) -> None:
             path.unlink()
         else:
             path.rename(other)
+            if how == "kept as a copy":
+                path.write_bytes(b"127.0.0.1 new\n")
         assert HostsResult.REPLACED is file.write([A])
         assert [] == disk.steps
         assert how == "unlinked" or b"node-a" not in (path if path.exists() else other).read_bytes()
+
+
+def test_a_file_without_a_name_is_replaced_though_it_is_the_one_at_the_path() -> None:
+    """As a container has it whose host has put another file in the place of the one that is mounted."""
+    with hosts_file(b"127.0.0.1 localhost\n") as (path, _), path.open("r+b") as opened, Disk() as disk:
+        path.unlink()
+        mounted = HostsFile(opened.fileno(), f"/proc/self/fd/{opened.fileno()}", WG)
+        assert HostsResult.REPLACED is mounted.write([A])
+        assert [] == disk.steps
+
+
+def test_a_hosts_file_is_opened_for_us_alone(tmp_path: Path) -> None:
+    """To be read and written; no program that is started later has it."""
+    path = tmp_path / "hosts"
+    path.write_bytes(b"127.0.0.1 localhost\n")
+    fd = open_hosts(str(path))
+    try:
+        assert not os.get_inheritable(fd)
+        assert HostsResult.WRITTEN is HostsFile(fd, str(path), WG).write([A])
+    finally:
+        os.close(fd)
+    assert b"127.0.0.1 localhost\n" + LINES[0] == path.read_bytes()
+
+
+def _make_symlink(path: Path) -> None:
+    path.with_name("real").write_bytes(b"127.0.0.1 localhost\n")
+    path.symlink_to("real")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: None, "cannot be opened"),
+        (_make_symlink, "cannot be opened"),
+        (Path.mkdir, "cannot be opened"),
+        (os.mkfifo, "is not a regular file"),
+    ],
+    ids=["nothing", "symlink", "directory", "FIFO"],
+)
+def test_what_is_no_plain_file_is_no_hosts_file(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
+    """It is refused in one line, and nothing stays open."""
+    path = tmp_path / "hosts"
+    make(path)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(HostsUnavailable, match=f"^{path} {why}"):
+        open_hosts(str(path))
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.root
+def test_a_hosts_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+    """Who owns it could put anything there, and take our lines for his own."""
+    path = tmp_path / "hosts"
+    path.write_bytes(b"127.0.0.1 localhost\n")
+    os.chown(path, 61003, 61003)
+    with pytest.raises(HostsUnavailable, match="root's"):
+        open_hosts(str(path))
 
 
 FLOCK = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 UNLOCK = struct.pack("@hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
-def test_a_lock_held_by_someone_else_is_an_error_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", [(0, 0), (0, 1), (1 << 40, 1)], ids=["whole", "first byte", "far out"])
+def test_a_lock_held_by_someone_else_is_an_error_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[int, int]
+) -> None:
     """Any local user can hold one; nothing is written, and the next write works."""
     monkeypatch.setattr(hosts, "LOCK_WITHIN", 0.05)
     with hosts_file(b"127.0.0.1 localhost\n") as (path, file), path.open("r+b") as other:
-        fcntl.fcntl(other, fcntl.F_OFD_SETLK, FLOCK)
+        lock = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, *where, 0)
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, lock)
         with pytest.raises(BlockingIOError):
             file.write([A])
         assert b"127.0.0.1 localhost\n" == path.read_bytes()
         other.close()
+        assert HostsResult.WRITTEN is file.write([A])
+
+
+def test_a_lock_that_is_given_back_soon_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another instance's is."""
+    with hosts_file(b"127.0.0.1 localhost\n") as (path, file), path.open("r+b") as other:
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, FLOCK)
+        monkeypatch.setattr(hosts.time, "sleep", lambda _: fcntl.fcntl(other, fcntl.F_OFD_SETLK, UNLOCK))
         assert HostsResult.WRITTEN is file.write([A])
 
 
@@ -557,13 +668,15 @@ def test_a_full_disk_loses_nothing(works: int, content: bytes, first: list[Line]
 
 
 def test_moved_lines_are_on_disk_before_their_old_place_is_overwritten() -> None:
-    """A sync after the copy's last byte and before the first write in front of it: the power may go as well."""
+    """A sync after the copy's last byte and before the first write in front of it, and one before the copy is cut off:
+    the power may go as well."""
     with hosts_file(INTERLEAVED) as (_, file), Disk() as disk:
         file.write([A])
         verbs = [verb if offset >= len(INTERLEAVED) or verb == "sync" else "over" for verb, offset, _ in disk.steps]
     overwriting = verbs.index("over")
     assert {"write"} == set(verbs[: overwriting - 1])
     assert "sync" == verbs[overwriting - 1]
+    assert "sync" == disk.steps[[verb for verb, _, _ in disk.steps].index("cut") - 1][0]
     assert "sync" == verbs[-1]
 
 
