@@ -49,6 +49,9 @@ class Tunnels:
         self._lines: list[tuple[Address, str]] = []
         # What may stand in the file; None before the first write, which is the agent's to ask for.
         self._written: list[tuple[Address, str]] | None = None
+        # Whether others may stand there too, since no write has been whole after the one that left them out. Only
+        # that: who may stand there is the agent's to say, and with every write that breaks off it could say more.
+        self._leftovers = False
 
     @property
     def backend(self) -> Backend:
@@ -112,11 +115,12 @@ class Tunnels:
         """Make the accepted names our only lines in the hosts file."""
         if not self.pinned.etc_hosts:
             return HostsResult.DISABLED
-        lines = self._lines
-        self._written = list(dict.fromkeys((*(self._written or ()), *lines)))  # if it fails half way, any of these
-        result = self._hosts.write(lines)
+        # If it fails half way, any of these may stand there, and any that stood there before.
+        self._leftovers = self._leftovers or not set(self._lines).issuperset(self._written or ())
+        self._written = self._lines
+        result = self._hosts.write(self._lines)
         if result is HostsResult.WRITTEN:  # else the file that we have open keeps what it has, and may come back
-            self._written = lines
+            self._leftovers = False
         return result
 
     def status(self) -> list[PeerStatus]:
@@ -136,17 +140,14 @@ class Tunnels:
             return []
         found: list[str] = []
         failures = []
-        for step in (
-            *(self._repair_link, self._withdraw, self._repair_device),
-            *(self._remind_link, self._repair_lines, self._make_room),
-        ):
+        for step in (self._repair_link, self._withdraw, self._repair_device, self._remind_link, self._repair_lines):
             try:
                 found += step()
             except OSError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
-        return found
+        return found + self._make_room()  # which finds it once: it has to be heard
 
     def _repair_link(self) -> list[str]:
         if self._link.exists():
@@ -206,7 +207,7 @@ class Tunnels:
         return []
 
     def _repair_lines(self) -> list[str]:
-        if self._written is not None and self._written != self._lines:
+        if self._leftovers or (self._written is not None and self._written != self._lines):
             self.write_hosts()
         return []
 
@@ -266,15 +267,15 @@ class Tunnels:
     def _take_away_all_but(self, lines: Sequence[tuple[Address, str]]) -> None:
         """A name that outlives its tunnel sends traffic for it in clear, and whether WRITE_HOSTS follows is up to the
         agent: names that go, go before their tunnels do. Where that fails, `repair` does it."""
-        kept = set(lines)
-        staying = [line for line in self._written or () if line in kept]
-        if self._written is not None and len(staying) < len(self._written):
+        kept, standing = set(lines), self._written or ()
+        staying = [line for line in standing if line in kept]
+        if self._leftovers or len(staying) < len(standing):
             with suppress(OSError):
                 if self._hosts.write(staying) is HostsResult.WRITTEN:
-                    self._written = staying
+                    self._written, self._leftovers = staying, False
 
     def _clear_hosts(self) -> None:
-        self._lines, self._written = [], None
+        self._lines, self._written, self._leftovers = [], None, False
         if self.pinned.etc_hosts:
             self._hosts.clear()
 

@@ -478,6 +478,17 @@ def test_that_nothing_stands_in_a_peers_way_any_more_is_said_once(around: Surrou
     assert Verdicts((OK, OK)) == helper.send(SetPeers((A, C)))
 
 
+def test_that_nothing_stands_in_a_peers_way_is_said_by_the_first_look_that_works() -> None:
+    """One that fails says that and nothing else."""
+    helper = Helper(surroundings=Surroundings((ip_network(A.overlay_addr),))).configured(A, B)
+    helper.link.around = Surroundings()
+    helper.kernel.fail_in(0)
+    with pytest.raises(OSError, match="the kernel says no"):
+        helper.tunnels.repair()
+    helper.kernel.recover()
+    assert ["peers possible again"] == helper.tunnels.repair()
+
+
 def test_peers_that_are_wanted_no_more_stand_in_nobodys_way() -> None:
     """The last set counts."""
     helper = Helper(surroundings=Surroundings((ip_network(A.overlay_addr),))).configured(A, B)
@@ -557,17 +568,100 @@ def test_lines_that_may_have_been_written_before_a_failure_go_with_their_peers()
     assert (line(B),) == helper.hosts.lines
 
 
-def test_lines_in_a_file_that_was_away_for_a_while_go_when_it_is_back() -> None:
+def _full(lines: object) -> HostsResult:
+    raise OSError(errno.ENOSPC, "the disk is full")
+
+
+def test_once_a_write_is_whole_no_name_is_left_to_take_away() -> None:
+    """Whatever failed before it: neither the next look nor the next set has a reason to write."""
+    helper = Helper().configured(A, B, C)
+    helper.send(WriteHosts())
+    write, helper.hosts.write = helper.hosts.write, _full  # type: ignore[method-assign]
+    helper.send(SetPeers((B, C)))
+    assert Failed(Op.WRITE_HOSTS, errno.ENOSPC) == helper.send(WriteHosts())
+    helper.hosts.write = write  # type: ignore[method-assign]
+    helper.send(WriteHosts())
+    assert (line(B), line(C)) == helper.hosts.lines
+    helper.done()
+    assert [] == helper.tunnels.repair()
+    helper.send(SetPeers((B, C)))
+    assert [] == helper.done()
+
+
+def test_who_has_left_loses_the_line_however_many_writes_have_failed_since() -> None:
+    """Each of them was for others, and none is for who has left; that it still stands is said with each look."""
+    helper = Helper().configured(A)
+    helper.send(WriteHosts())
+    write, helper.hosts.write = helper.hosts.write, _full  # type: ignore[method-assign]
+    for wanted in ((B,), (B, C), (B, C)):
+        helper.send(SetPeers(wanted))
+        assert Failed(Op.WRITE_HOSTS, errno.ENOSPC) == helper.send(WriteHosts())
+    with pytest.raises(OSError, match="full"):
+        helper.tunnels.repair()
+    helper.hosts.write = write  # type: ignore[method-assign]
+    assert (line(A),) == helper.hosts.lines
+    helper.tunnels.repair()
+    assert (line(B), line(C)) == helper.hosts.lines
+
+
+def test_whose_line_could_not_be_taken_away_loses_it_with_the_next_set() -> None:
+    """Before a tunnel changes, though none of those in the set goes; and that is the end of it."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    write, helper.hosts.write = helper.hosts.write, _full  # type: ignore[method-assign]
+    helper.send(SetPeers((B,)))
+    helper.send(WriteHosts())
+    helper.hosts.write = write  # type: ignore[method-assign]
+    helper.done()
+    helper.send(SetPeers((B, C)))
+    helper.send(SetPeers((B, C)))
+    steps = helper.done()
+    assert ("hosts", (line(B),)) == steps[0]
+    assert [] == [step for step in steps[1:] if step[0] == "hosts"]
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_lines_in_a_file_that_was_away_for_a_while_go_when_it_is_back(is_asked: bool) -> None:
     """An editor, or a backup, puts the one that we have open in its place again."""
     helper = Helper().configured(A, B)
     helper.send(WriteHosts())
     helper.hosts.replaced = True
     helper.send(SetPeers((B,)))
-    assert HostsWritten(HostsResult.REPLACED) == helper.send(WriteHosts())
-    assert (line(A), line(B)) == helper.hosts.lines
+    if is_asked:
+        assert HostsWritten(HostsResult.REPLACED) == helper.send(WriteHosts())
+    assert [] == helper.tunnels.repair()
     helper.hosts.replaced = False
-    helper.tunnels.repair()
+    assert (line(A), line(B)) == helper.hosts.lines
+    assert [] == helper.tunnels.repair()
     assert (line(B),) == helper.hosts.lines
+
+
+def test_after_a_goodbye_no_leftovers_are_looked_for() -> None:
+    """The file is as it was; before the next agent asks for names, nothing is written."""
+    helper = Helper().configured(A)
+    helper.send(WriteHosts())
+    write, helper.hosts.write = helper.hosts.write, _full  # type: ignore[method-assign]
+    helper.send(SetPeers(()))
+    helper.send(WriteHosts())
+    helper.hosts.write = write  # type: ignore[method-assign]
+    helper.send(Bye())
+    assert () == helper.hosts.lines
+    helper.next_agent().addressed()
+    helper.done()
+    assert [] == helper.tunnels.repair()
+    assert [] == helper.done()
+
+
+def test_writes_that_fail_are_remembered_without_the_names_they_were_for() -> None:
+    """A full disk can last, or a lock, and the agent thinks up as many names as it likes."""
+    helper = Helper().addressed()
+    helper.hosts.write = _full  # type: ignore[method-assign]
+    sizes = set()
+    for round_ in range(20):
+        helper.send(SetPeers(tuple(peer(f"node-{round_}-{number}", number, number) for number in range(5))))
+        assert Failed(Op.WRITE_HOSTS, errno.ENOSPC) == helper.send(WriteHosts())
+        sizes.add(sum(len(held) for held in vars(helper.tunnels).values() if isinstance(held, (list, dict, set))))
+    assert 1 == len(sizes)
 
 
 # --- names that the operator gives to somebody else ---------------------------------------------------------------
