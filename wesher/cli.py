@@ -24,7 +24,7 @@ from wesher.check.finding import Level, findings_lines
 from wesher.check.table import look
 from wesher.commands import COMMANDS
 from wesher.config import NOT_YET, OPTIONS, parse_cluster_key
-from wesher.control_client import NotRunning, Unusable
+from wesher.control_client import Declined, NotRunning, Unusable
 from wesher.key_file import BadKeyFile
 from wesher.option_type import OptionType
 from wesher.plan import Contradiction, make_plan
@@ -232,7 +232,7 @@ def main() -> NoReturn:
         sys.exit(130)
     except NotRunning as error:
         _fail(str(error), 3)
-    except (LaunchError, BadKeyFile, Unusable) as error:
+    except (LaunchError, BadKeyFile, Declined, Unusable) as error:
         _fail(str(error), 1)
     except BrokenPipeError:
         os._exit(0)  # `wesher decode | head`: nobody is left to tell

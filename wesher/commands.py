@@ -1,4 +1,4 @@
-"""The commands beside the daemon: those that ask a running one over its control socket, and `decode`.
+"""The commands beside the daemon: those that ask or tell a running one over its control socket, and `decode`.
 
 They need no root, only leave to use the socket. What the daemon answers is shown as text, or as it is with `--json`;
 `status --check` judges it, for monitoring: exit status 4 where something is degraded, and a line for each such thing.
@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 import click
 
 from wesher.config import OPTIONS
-from wesher.control_client import NotRunning, Unusable, get
+from wesher.control_client import NotRunning, Unusable, get, post
 from wesher.health import degraded
 from wesher.key_file import key_in_file
 from wesher.option_type import OptionType
@@ -140,6 +140,14 @@ def _key_lines(answer: Mapping[str, Any]) -> list[str]:
 
 
 @click.command()
+@_socket_options
+def leave(runtime_dir: str, interface: str) -> None:
+    """Leave the mesh and end the daemon; returns when both are done. Its next start joins again."""
+    post(f"{runtime_dir}/{interface}.sock", "/leave", {})
+    click.echo("left the mesh: tunnels, routes and hosts lines are gone, and the daemon ends")
+
+
+@click.command()
 @click.option("--cluster-key-file", metavar="FILE", required=True, help="read the cluster key from FILE, as base64")
 @click.argument("capture", metavar="[FILE]", type=click.File("r", errors="replace"), default="-")
 def decode(cluster_key_file: str, capture: TextIO) -> None:
@@ -150,5 +158,5 @@ def decode(cluster_key_file: str, capture: TextIO) -> None:
             click.echo(json.dumps(dissect_line(line, keyring)))
 
 
-COMMANDS: Final[tuple[click.Command, ...]] = (status, members, key, decode)
+COMMANDS: Final[tuple[click.Command, ...]] = (status, members, leave, key, decode)
 """What the command line offers beside the daemon."""

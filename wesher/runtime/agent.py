@@ -6,6 +6,7 @@
 
     told to stop by             launcher layout             split layout
     the helper (it ends too)    leave the mesh, then BYE    the same
+    `wesher leave`              the same                    the same, but the helper stays for another agent
     a signal of our own         the same                    detach: save, and go without a word, so that a restart finds
                                                             its tunnels; but leave if the helper ends within 1 s
 
@@ -24,7 +25,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -46,7 +47,7 @@ from wesher.runtime import report
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
 from wesher.runtime.confinement import lock_down
-from wesher.runtime.control import ControlServer
+from wesher.runtime.control import ControlServer, Declined
 from wesher.runtime.dialling import Dialling
 from wesher.runtime.gossip import Gossip, bind
 from wesher.runtime.healing import Healing
@@ -142,8 +143,10 @@ async def _run(config: AgentConfig) -> int:
         agent = Agent(config, file, keep_state(config, file, saved), helper, standing, stop, notify)
         helper.on_event = agent.on_helper_event
         control.routes.update({"/status": agent.status, "/members": agent.members, "/key": agent.key})
+        control.commands.update({"/leave": agent.leave})
         return await agent.run(udp, tcp)
     finally:
+        await control.finish()
         control.stop()
 
 
@@ -174,11 +177,12 @@ def _reload() -> None:
 
 
 class Stop:
-    """Who has told us to stop: the helper, or a signal."""
+    """Who has told us to stop: the helper, a signal, or an operator who wants this node out of the mesh."""
 
     def __init__(self) -> None:
         self.by_helper = asyncio.Event()
         self.asked = asyncio.Event()
+        self.for_good = False
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.asked.set)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload)
@@ -189,6 +193,11 @@ class Stop:
         if event is Event.TERMINATE:
             self.by_helper.set()
             self.asked.set()
+
+    def leave(self) -> None:
+        """Whatever the layout, leave rather than detach."""
+        self.for_good = True
+        self.asked.set()
 
 
 class Agent:
@@ -229,6 +238,8 @@ class Agent:
         self._complaints = Complaints()
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._not_left: str | None = "the daemon has ended before it had left; see its log"
         self._form_due: asyncio.TimerHandle | None = None
         self._form_soon = False
 
@@ -244,6 +255,13 @@ class Agent:
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> int:
         """Gossip until told to stop, then leave or detach. Raises HelperGone."""
+        try:
+            await self._live(udp, tcp)
+        finally:
+            self._ended.set()
+        return 0
+
+    async def _live(self, udp: socket.socket, tcp: socket.socket) -> None:
         self._gossip = gossip = Gossip(self._node, udp, tcp, self._on_event)
         self._dialling = dialling = Dialling(self._node, gossip)
         self._joining = Joining(self._node, dialling, self._contacts(), self._is_own, self._rng, Backoff(self._rng))
@@ -253,7 +271,7 @@ class Agent:
         try:
             await self._until_stopped([self._peers.run(), self._keep_saved(), *self._keep_company(), self._beat()])
             self._notify.stopping()
-            leaving = not self._config.split or await self._helper_ends()
+            leaving = self._stop.for_good or not self._config.split or await self._helper_ends()
             if leaving:
                 await self._leave()
         finally:
@@ -261,12 +279,14 @@ class Agent:
         await self._save()
         if leaving:
             farewell = await self._helper.ask(Bye())
+            self._not_left = None
             if isinstance(farewell, Failed):
-                log.error("the helper could not take everything down: %s", os.strerror(farewell.errno))
+                self._not_left = f"the helper could not take everything down: {os.strerror(farewell.errno)}"
+                log.error("%s", self._not_left)
         else:
+            self._not_left = "the daemon was being stopped, and detached: its tunnels stay with the helper"
             log.info("detaching: tunnels stay with the helper")
         self._helper.close()
-        return 0
 
     # --- what the control socket serves
 
@@ -300,6 +320,15 @@ class Agent:
     async def key(self) -> dict[str, str]:
         """`wesher key show`: who may connect to the control socket may know the key."""
         return {"cluster_key": base64.b64encode(self._cluster_key).decode("ascii")}
+
+    async def leave(self, _: Mapping[str, Any]) -> dict[str, bool]:
+        """`wesher leave`: answered once it is done. Raises Declined."""
+        log.info("told to leave")
+        self._stop.leave()
+        await self._ended.wait()
+        if self._not_left is not None:
+            raise Declined(self._not_left)
+        return {"left": True}
 
     # --- parts of a run
 

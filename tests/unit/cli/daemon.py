@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wesher.runtime.control import ControlServer, Handler
+from wesher.runtime.control import Command, ControlServer, Declined, Handler
 
 
 @contextmanager
-def serving(directory: Path, answers: Mapping[str, Any]) -> Iterator[None]:
-    """`answers` by path, looked up at each request, at <directory>/wgoverlay.sock while the block runs."""
+def serving(
+    directory: Path,
+    answers: Mapping[str, Any],
+    commands: Mapping[str, Callable[[Mapping[str, Any]], str]] | None = None,
+) -> Iterator[None]:
+    """`answers` by path, looked up at each request, at <directory>/wgoverlay.sock while the block runs.
+
+    Each of `commands` is handed its words and says why it declines, "" where it does not.
+    """
     ready, end = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
-        server = ControlServer(str(directory / "wgoverlay.sock"), {path: handler(path) for path in answers})
+        routes = {path: handler(path) for path in answers}
+        orders = {path: command(decide) for path, decide in (commands or {}).items()}
+        server = ControlServer(str(directory / "wgoverlay.sock"), routes, orders)
         await server.start(server.listen())
         loops.append(asyncio.get_running_loop())
         ready.set()
@@ -31,6 +40,14 @@ def serving(directory: Path, answers: Mapping[str, Any]) -> Iterator[None]:
             return answers[path]
 
         return handle
+
+    def command(decide: Callable[[Mapping[str, Any]], str]) -> Command:
+        async def obey(words: Mapping[str, Any]) -> object:
+            if why := decide(words):
+                raise Declined(why)
+            return {}
+
+        return obey
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()

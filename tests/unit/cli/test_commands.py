@@ -76,6 +76,7 @@ ASKING = [
     ["members", "--json"],
     ["key", "show"],
     ["key", "show", "--json"],
+    ["leave"],
 ]
 
 
@@ -260,6 +261,32 @@ def test_watching_outlives_a_daemon_that_is_restarted(tmp_path, request):
     until(lambda: watcher.has_drawn(b"node-b  alive", b"no daemon serves"), 20, "its absence")
     with serving(tmp_path, prepared):
         until(lambda: watcher.has_drawn(b"no daemon serves", b"node-b  alive"), 20, "its return")
+
+
+# --- leave
+
+
+def test_leaving_is_told_when_it_is_done(run, tmp_path):
+    """Status 0 and a line; a leave that failed is status 1 and the daemon's reason."""
+    told: list[Any] = []
+    reasons = iter(["", "the helper is\ngone"])
+
+    def leave(words: Any) -> str:
+        told.append(words)
+        return next(reasons)
+
+    with serving(tmp_path, {"/status": GOOD}, {"/leave": leave}):
+        code, out, err = run("leave")
+        assert (code, out.startswith("left the mesh"), err) == (0, True, "")
+        assert run("leave") == (1, "", "wesher: error: the helper is gone\n")
+    assert told == [{}, {}]
+
+
+def test_a_daemon_that_does_not_know_a_command_is_named(run, said):
+    """Started before an upgrade."""
+    code, out, err = run("leave")
+    assert (code, out) == (1, "")
+    assert err.endswith(" does not know this command; restart it\n")
 
 
 # --- decode

@@ -1,4 +1,4 @@
-"""The control socket: one GET, one JSON answer; nothing a client does holds it up or brings it down."""
+"""The control socket: one GET or POST, one JSON answer; nothing a client does holds it up or brings it down."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from wesher.control_client import NotRunning, Unusable, get
+from wesher import control_client
+from wesher.control_client import NotRunning, Unusable, get, post
 from wesher.runtime import control
-from wesher.runtime.control import ControlServer
+from wesher.runtime.control import Command, ControlServer, Declined
 
 ANSWER = {"name": "node-\udcff\n", "size": 3}
 
@@ -24,12 +26,19 @@ async def _status() -> object:
     return ANSWER
 
 
-def serve(directory: Path, scene: Callable[[str], Awaitable[None]], **routes: Callable[[], Awaitable[object]]) -> None:
+def serve(
+    directory: Path,
+    scene: Callable[[str], Awaitable[None]],
+    commands: Mapping[str, Command] | None = None,
+    **routes: Callable[[], Awaitable[object]],
+) -> None:
     """Run a scene against a server at the path it is given. Whatever goes wrong inside the server fails the test."""
 
     async def run() -> None:
         path = str(directory / "wgoverlay.sock")
-        server = ControlServer(path, {"/status": _status} | {f"/{name}": route for name, route in routes.items()})
+        server = ControlServer(
+            path, {"/status": _status} | {f"/{name}": route for name, route in routes.items()}, commands
+        )
         faults: list[dict] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
         await server.start(server.listen())
@@ -286,3 +295,153 @@ def test_a_daemon_that_still_starts_says_so(tmp_path):
         server.stop()
 
     asyncio.run(run())
+
+
+# --- commands
+
+
+class Orders:
+    """A command that notes its words, and can decline."""
+
+    def __init__(self, why: str = "") -> None:
+        self.given: list[Mapping[str, Any]] = []
+        self._why = why
+
+    async def __call__(self, words: Mapping[str, Any]) -> object:
+        self.given.append(words)
+        if self._why:
+            raise Declined(self._why)
+        return {"done": True}
+
+
+def order(body: bytes, method: str = "POST", path: str = "/order") -> bytes:
+    """A request with a body."""
+    return request(method, path, f"Content-Length: {len(body)}\r\n") + body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_only_a_post_commands(tmp_path, method):
+    """A GET changes nothing, whoever fetches whatever address."""
+    orders = Orders()
+
+    async def scene(at: str) -> None:
+        head, body = await answer(at, request(method, "/order"))
+        assert head.split()[1] == b"405"
+        assert method == "HEAD" or json.loads(body) == {"error": "only POST is answered here: it is a command"}
+
+    serve(tmp_path, scene, {"/order": orders})
+    assert orders.given == []
+
+
+def test_a_command_is_answered_when_it_is_carried_out(tmp_path):
+    """With its words, any bytes of a name among them; without a body it has none."""
+    orders = Orders()
+
+    async def scene(at: str) -> None:
+        assert await asyncio.to_thread(post, at, "/order", {"name": "x\udcff"}) == {"done": True}
+        head, body = await answer(at, request("POST", "/order"))
+        assert (head.split()[1], json.loads(body)) == (b"200", {"done": True})
+
+    serve(tmp_path, scene, {"/order": orders})
+    assert orders.given == [{"name": "x\udcff"}, {}]
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b"nan", b"\xff", b"[" * 4000, b'{"name": "' + b"x" * 4096 + b'"}', b"{}" * 5000]
+)
+def test_words_that_are_none_command_nothing(tmp_path, body):
+    """And who sends them is told so, in bounded memory."""
+    orders = Orders()
+
+    async def scene(at: str) -> None:
+        with suppress(ConnectionResetError):  # answered and closed with some of it unread
+            head, said = await answer(at, order(body))
+            assert (head.split()[1], json.loads(said)["error"]) == (b"400", "a command's words are a short JSON object")
+
+    serve(tmp_path, scene, {"/order": orders})
+    assert orders.given == []
+
+
+@pytest.mark.parametrize("sent", [order(b"")[:-4], order(b"{}")[:-1], order(b"{}", "/order")[:9]])
+def test_half_a_command_is_none(tmp_path, sent):
+    """Whoever goes away in the middle of one has not given it."""
+    orders = Orders()
+
+    async def scene(at: str) -> None:
+        _, writer = await asyncio.open_unix_connection(at)
+        writer.write(sent)
+        writer.close()
+        await writer.wait_closed()
+        head, _ = await answer(at, request())
+        assert head.startswith(b"HTTP/1.1 200 ")
+
+    serve(tmp_path, scene, {"/order": orders})
+    assert orders.given == []
+
+
+def test_a_command_that_is_declined_says_why(tmp_path):
+    """To the client in its own exception."""
+
+    async def scene(at: str) -> None:
+        with pytest.raises(control_client.Declined, match=r"^not today$"):
+            await asyncio.to_thread(post, at, "/order", {})
+
+    serve(tmp_path, scene, {"/order": Orders("not today")})
+
+
+def test_a_command_may_take_longer_than_a_question(tmp_path, monkeypatch):
+    """Leaving takes seconds; a question that does is given up."""
+    monkeypatch.setattr(control, "_WITHIN", 0.05)
+    let_go = asyncio.Event()
+
+    async def slow(_: Mapping[str, Any]) -> object:
+        await let_go.wait()
+        return {"done": True}
+
+    async def never() -> object:
+        await asyncio.Event().wait()
+        return {}
+
+    async def scene(at: str) -> None:
+        commanded = asyncio.create_task(answer(at, request("POST", "/order")))
+        assert await answer(at, request(path="/never")) == (b"", b"")  # by then its time would be up
+        let_go.set()
+        assert (await commanded)[0].startswith(b"HTTP/1.1 200 ")
+
+    serve(tmp_path, scene, {"/order": slow}, never=never)
+
+
+def test_the_end_waits_for_the_answer_to_the_command_that_brought_it(tmp_path):
+    """The process exits right after: what is not written by then is never read."""
+
+    async def run() -> None:
+        path = str(tmp_path / "wgoverlay.sock")
+        ended = asyncio.Event()
+
+        async def end(_: Mapping[str, Any]) -> object:
+            ended.set()
+            await asyncio.sleep(0)
+            return {"done": True}
+
+        server = ControlServer(path, {"/status": _status}, {"/end": end})
+        await server.start(server.listen())
+        asked = asyncio.create_task(answer(path, request("POST", "/end")))
+        await ended.wait()
+        assert not asked.done()
+        await server.finish()
+        server.stop()
+        assert (await asked)[0].startswith(b"HTTP/1.1 200 ")
+        assert server._commanding == set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("path", "said"), [("/nothing", "does not know this command"), ("/status", "does not know")])
+def test_a_daemon_that_does_not_know_a_command_is_too_old(tmp_path, path, said):
+    """Or too new: it was started from another version."""
+
+    async def scene(at: str) -> None:
+        with pytest.raises(Unusable, match=said):
+            await asyncio.to_thread(post, at, path, {})
+
+    serve(tmp_path, scene)

@@ -1,0 +1,57 @@
+"""Out of the mesh and out of mind: `wesher leave`, and what the others then have of who is gone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.layouts import Layout
+from tests.e2e.mesh import await_mesh, join_up, peer_keys, start_mesh, states
+from tests.e2e.split import start_agent, start_split
+from tests.lab import Lab, until
+
+pytestmark = pytest.mark.root
+
+
+def test_a_node_that_is_told_to_leaves_and_its_daemon_ends(layout: Layout, make_lab: Callable[[int], Lab]) -> None:
+    """The command returns when nothing is left of it there; the others know that it has left."""
+    first, second = nodes = make_lab(2).nodes
+    running, _ = join_up(layout.start, nodes)
+
+    done = first.wesher("leave")
+
+    assert done.stdout.startswith("left the mesh")
+    assert layout.leaves_no_trace(first)
+    until(lambda: states(second) == {first.name: "left"}, 2, "the other node knows that it has left")
+    assert not peer_keys(second)
+    if layout.name == "launched":
+        assert running.wait(5) == 0
+    again = first.wesher("leave", check=False)
+    assert (again.returncode, again.stdout) == (3, "")
+
+
+def test_the_helper_of_an_agent_that_has_left_serves_the_next(make_lab: Callable[[int], Lab]) -> None:
+    """In the split layout a leave is no detaching, and the helper no part of it; what is remembered brings it back."""
+    first, second = nodes = make_lab(2).nodes
+    split, _ = join_up(start_split, nodes)
+
+    first.wesher("leave")
+
+    assert split.agent.wait(5) == 0
+    assert split.helper.alive()
+    split.agent = start_agent(first)
+    await_mesh(nodes)
+    assert states(second) == {first.name: "alive"}
+
+
+def test_a_leave_that_the_helper_does_not_see_through_is_an_error(make_lab: Callable[[int], Lab]) -> None:
+    """It is killed meanwhile: the command says that nobody can tell."""
+    nodes = make_lab(2).nodes
+    running, _ = start_mesh(nodes)
+    running.signal(signal.SIGSTOP)
+    leaving = nodes[0].start("leave")
+    until(lambda: states(nodes[1]) == {nodes[0].name: "left"}, 10, "it has left")
+    running.signal(signal.SIGKILL)
+    assert leaving.wait(10) == 1
