@@ -116,7 +116,7 @@ def _watch(runtime_dir: str, interface: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON; its fields are stable")
 @_socket_options
 def members(as_json: bool, runtime_dir: str, interface: str) -> None:
-    """Show everybody gossip knows: this node too, who has failed or left, and whose tunnel is kept for a while."""
+    """Show everybody: this node too, who has failed or left, remembered or not, and whose tunnel is kept."""
     answer = _ask("/members", runtime_dir, interface)
     click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, members_lines)))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 _STATUS_COLUMNS: Final = ("NAME", "STATE", "OVERLAY", "ENDPOINT", "HANDSHAKE", "RX", "TX", "RTT")
-_MEMBERS_COLUMNS: Final = ("NAME", "STATE", "ADDRESS", "OVERLAY", "META", "KEY", "SINCE")
+_MEMBERS_COLUMNS: Final = ("NAME", "STATE", "ADDRESS", "OVERLAY", "META", "KEY", "SINCE", "SEEN")
 _KEY_SHOWN: Final = 8
 """Characters of a public key in a table: enough to tell members apart, and to find it in the output of wg(8)."""
 _WIDEST: Final = 64
@@ -23,7 +23,7 @@ def status_lines(status: Mapping[str, Any]) -> Iterator[str]:
 
 
 def members_lines(answer: Mapping[str, Any]) -> Iterator[str]:
-    """`wesher members`: everybody gossip knows, and whose tunnel is kept although he is gone."""
+    """`wesher members`: everybody gossip knows, and who is gone but remembered, or whose tunnel is kept."""
     return map(harmless, table([_MEMBERS_COLUMNS, *map(_member_row, answer["members"])]))
 
 
@@ -74,7 +74,16 @@ def _member_row(member: Mapping[str, Any]) -> tuple[str, ...]:
         member["meta_format"] or "-",
         member["public_key"][:_KEY_SHOWN] if member["public_key"] else "-",
         "-" if member["since_s"] is None else duration(member["since_s"]),
+        _seen(member),
     )
+
+
+def _seen(member: Mapping[str, Any]) -> str:
+    """When it was last alive; a daemon older than this command does not say."""
+    if member["state"] in ("alive", "suspect"):
+        return "now"
+    seen = member.get("last_seen_s")
+    return "-" if seen is None else f"{duration(seen)} ago"
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

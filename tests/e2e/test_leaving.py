@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.mesh import await_mesh, join_up, peer_keys, start_mesh, states
+from tests.e2e.mesh import await_mesh, join_up, peer_keys, start, start_mesh, states, status
 from tests.e2e.split import start_agent, start_split
-from tests.lab import Lab, until
+from tests.lab import Lab, Node, until
 
 pytestmark = pytest.mark.root
 
@@ -30,6 +32,33 @@ def test_a_node_that_is_told_to_leaves_and_its_daemon_ends(layout: Layout, make_
         assert running.wait(5) == 0
     again = first.wesher("leave", check=False)
     assert (again.returncode, again.stdout) == (3, "")
+
+
+def members(node: Node) -> dict[str, dict[str, Any]]:
+    """Name to entry, as `wesher members` has them."""
+    return {entry["name"]: entry for entry in json.loads(node.wesher("members", "--json").stdout)["members"]}
+
+
+def test_who_left_and_who_failed_are_told_apart_from_memory_too(make_lab: Callable[[int], Lab]) -> None:
+    """A node that starts anew has heard of neither by gossip; its state file says when each was last alive."""
+    first, second, third = nodes = make_lab(3).nodes
+    running = start_mesh(nodes)
+    first.wesher("leave")
+    running[1].kill()
+    for name, state in ((first.name, "left"), (second.name, "failed")):
+        until(lambda n=name, s=state: members(third)[n]["state"] == s, 30, f"{name} has {state}")
+    running[2].signal(signal.SIGTERM)
+    assert running[2].wait(10) == 0
+    start(third)
+    until(lambda: status(third), 10, "it is up again, and alone")
+    found = members(third)
+    assert {first.name: "left", second.name: "failed", third.name: "alive"} == {
+        name: entry["state"] for name, entry in found.items()
+    }
+    assert {third.name} == {name for name, entry in found.items() if entry["in_gossip"]}
+    assert all(found[node.name]["last_seen_s"] is not None for node in nodes)
+    assert {second.name: "failed"} == states(third)  # status: gossip, and whose tunnel is kept
+    assert status(third)["cluster"]["left"] == 0
 
 
 def test_the_helper_of_an_agent_that_has_left_serves_the_next(make_lab: Callable[[int], Lab]) -> None:

@@ -72,7 +72,8 @@ class Remembered:
 
 
 def _as_seen(member: Member, known: SavedNode | None, now: int) -> SavedNode:
-    seen = now if member.is_live or known is None else known.seen
+    # Between two looks nothing happens: who was alive at the last one was so until just now.
+    seen = now if member.is_live or known is None or known.last is LastSeen.ALIVE else known.seen
     return SavedNode(member.name, str(member.endpoint.ip), member.meta or None, seen, _AS[member.state])
 
 

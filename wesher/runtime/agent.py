@@ -315,7 +315,14 @@ class Agent:
 
     async def members(self) -> dict[str, Any]:
         """`wesher members --json`."""
-        return report.members(members=self._node.members(), now=monotonic(), retained=self._peers.retained)
+        return report.members(
+            me=self._node.me,
+            members=self._node.members(),
+            now=monotonic(),
+            today=seconds_since_2020(),
+            retained=self._peers.retained,
+            remembered=self._remembered.nodes,
+        )
 
     async def key(self) -> dict[str, str]:
         """`wesher key show`: who may connect to the control socket may know the key."""

@@ -1,7 +1,8 @@
 """What `wesher status` and `wesher members` show: gossip's view of each member beside WireGuard's, as stable JSON.
 
-The two are separate facts: gossip may call a member failed whose tunnel works, and the other way round. A tunnel that
-is kept for a failed member may outlive what gossip remembers of it: the member is then shown from its peer alone.
+The two are separate facts: gossip may call a member failed whose tunnel works, and the other way round. Gossip forgets
+who has died or left after a minute; this node remembers for longer, and may keep a tunnel for longer too. `members`
+shows those as well, `status` only where there is a tunnel: it counts what gossip knows.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from ipaddress import ip_address
 from typing import Any, Final
 
 from privhelper.protocol import Failed, HostsResult, Op, Peer, PeerStatus, PinnedPolicy
 from wesher.mesh.desired import Refusal
 from wesher.mesh.node_meta import MetaError, NodeMeta, decode
+from wesher.mesh.saved_state import LastSeen, SavedNode
+from wesher.swim.io import from_wire
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
 
@@ -100,9 +104,30 @@ def status(
     }
 
 
-def members(*, members: Sequence[Member], now: float, retained: Collection[Peer] = ()) -> dict[str, Any]:
-    """Everybody gossip knows, this node included, and who is `retained`; `now` as in `status`."""
-    return {"members": _entries(members, now, retained)}
+def members(
+    *,
+    me: Member,
+    members: Sequence[Member],
+    now: float,
+    today: int,
+    retained: Collection[Peer] = (),
+    remembered: Iterable[SavedNode] = (),
+) -> dict[str, Any]:
+    """Everybody gossip knows, this node included, who is `retained`, and who is `remembered` of those who went.
+
+    `now` as in `status`; `today` is the calendar in seconds since 2020. Ages in seconds, None where nobody knows.
+    """
+    entries = {entry["name"]: entry | {"last_seen_s": 0.0} for entry in _entries(members, now, retained)}
+    live = {member.name for member in members if member.is_live}
+    known = {node.name: node for node in remembered if node.name not in live}
+    for name in entries.keys() - live:
+        entries[name]["last_seen_s"] = None
+    for name, node in known.items():
+        entry = entries.setdefault(name, _of_remembered(node))
+        entry["last_seen_s"] = None if node.seen is None else float(max(0, today - node.seen))
+        entry["gossip_addr"] = entry["gossip_addr"] or str(from_wire(ip_address(node.addr).packed, me.port))
+    in_gossip = {member.name for member in members}
+    return {"members": [entry | {"in_gossip": name in in_gossip} for name, entry in sorted(entries.items())]}
 
 
 def problems(*, failures: Iterable[Failed], hosts: HostsResult | None, unanswered: Sequence[str]) -> list[str]:
@@ -176,9 +201,25 @@ def _tunnel(tunnel: PeerStatus | None, calendar: float) -> dict[str, Any]:
     }
 
 
-def _meta(member: Member) -> NodeMeta | None:
+def _of_remembered(node: SavedNode) -> dict[str, Any]:
+    """Who was alive when last heard of, and is not there, has failed."""
+    meta = _meta(node)
+    return {
+        "name": node.name,
+        "state": STATE_NAMES[NodeState.LEFT if node.last is LastSeen.LEFT else NodeState.DEAD],
+        "retained": False,
+        "since_s": None,
+        "gossip_addr": None,
+        "overlay_addr": str(meta.overlay_addr) if meta is not None else None,
+        "public_key": _base64(meta.public_key) if meta is not None else None,
+        "meta_format": meta.form.value if meta is not None else None,
+        "incarnation": None,
+    }
+
+
+def _meta(member: Member | SavedNode) -> NodeMeta | None:
     try:
-        return decode(member.meta)
+        return decode(member.meta or b"")
     except MetaError:
         return None
 

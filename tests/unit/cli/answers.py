@@ -71,5 +71,7 @@ def member(**changes: object) -> dict[str, Any]:
         "public_key": "AAAABBBBCCCC",
         "meta_format": "0.3",
         "incarnation": 7,
+        "last_seen_s": 0.0,
+        "in_gossip": True,
     }
     return values | changes

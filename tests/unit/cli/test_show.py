@@ -38,17 +38,27 @@ def test_an_older_daemons_status_is_shown_too():
 
 
 def test_members_are_a_table_of_everybody():
-    """Also who has failed, left, or is remembered only for a tunnel that is kept."""
-    failed = member(name="c", state="failed", retained=True, since_s=130.0)
+    """Also who has failed, left, or is remembered: since when it is so, and when it was last alive."""
+    failed = member(name="c", state="failed", retained=True, since_s=130.0, last_seen_s=142.0)
     forgotten = failed | {"name": "d", "gossip_addr": None, "since_s": None, "meta_format": None, "incarnation": None}
-    stranger = member(name="e", state="left", overlay_addr=None, public_key=None, meta_format=None)
-    assert list(members_lines({"members": [member(), failed, forgotten, stranger]})) == [
-        "NAME    STATE         ADDRESS         OVERLAY   META  KEY       SINCE",
-        "node-b  alive         192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  60s",
-        "c       failed, kept  192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  2m",
-        "d       failed, kept  -               10.1.2.3  -     AAAABBBB  -",
-        "e       left          192.0.2.2:7946  -         -     -         60s",
+    stranger = member(name="e", state="left", overlay_addr=None, public_key=None, meta_format=None, last_seen_s=None)
+    suspect = member(name="f", state="suspect", last_seen_s=0.0)
+    assert list(members_lines({"members": [member(), failed, forgotten, stranger, suspect]})) == [
+        "NAME    STATE         ADDRESS         OVERLAY   META  KEY       SINCE  SEEN",
+        "node-b  alive         192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  60s    now",
+        "c       failed, kept  192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  2m     2m ago",
+        "d       failed, kept  -               10.1.2.3  -     AAAABBBB  -      2m ago",
+        "e       left          192.0.2.2:7946  -         -     -         60s    -",
+        "f       suspect       192.0.2.2:7946  10.1.2.3  0.3   AAAABBBB  60s    now",
     ]
+
+
+def test_an_older_daemons_members_are_shown_too():
+    """It says nothing of when they were last alive."""
+    older = member(state="failed")
+    del older["last_seen_s"], older["in_gossip"]
+    _, line = members_lines({"members": [older]})
+    assert line.split()[-2:] == ["60s", "-"]
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,13 @@ def a(state: NodeState, **changes: object) -> Member:
     [(ALIVE, LastSeen.ALIVE), (SUSPECT, LastSeen.ALIVE), (DEAD, LastSeen.FAILED), (LEFT, LastSeen.LEFT)],
 )
 def test_how_a_member_was_last_seen_and_when_it_was_last_alive(state, last):
-    """A suspect is alive until somebody knows better."""
+    """A suspect is alive until somebody knows better; who has gone was alive until then, however long nobody looked."""
     remembered = remembering()
     remembered.observe([ME, a(ALIVE)], TODAY)
-    remembered.observe([ME, a(state)], TODAY + 10)
-    assert seen(remembered) == {"a": (last, TODAY + 10 if last is LastSeen.ALIVE else TODAY)}
+    remembered.observe([ME, a(state)], TODAY + HOUR)
+    assert seen(remembered) == {"a": (last, TODAY + HOUR)}
+    remembered.observe([ME, a(state)], TODAY + HOUR + 10)
+    assert seen(remembered) == {"a": (last, TODAY + HOUR + 10 * (last is LastSeen.ALIVE))}
 
 
 def test_what_gossip_has_forgotten_is_remembered():

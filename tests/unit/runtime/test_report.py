@@ -14,11 +14,14 @@ from privhelper.protocol import Backend, Failed, HostsResult, Op, Peer, PeerStat
 from tests.unit.cli import answers
 from wesher.mesh.desired import Refusal
 from wesher.mesh.node_meta import MetaForm, NodeMeta, encode
+from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.runtime import report
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
 
 NOW, CALENDAR = 1000.0, 1_800_000_000.0
+TODAY = 217_000_000
+"""Seconds since 2020 in November 2026."""
 
 
 def key(name: str) -> bytes:
@@ -84,6 +87,14 @@ def status(*members: Member, **changes: Any) -> dict[str, Any]:
     return answer
 
 
+def members(*known: Member, **changes: Any) -> list[dict[str, Any]]:
+    """The members in an answer of node-a that knows `known`, as a client reads them."""
+    values: dict[str, Any] = {"me": member("node-a"), "members": known, "now": NOW, "today": TODAY}
+    found = json.loads(json.dumps(report.members(**values | changes)))["members"]
+    assert isinstance(found, list)
+    return found
+
+
 def shape(answer: Any) -> Any:
     """The names of all members, however deep."""
     if isinstance(answer, dict):
@@ -96,8 +107,7 @@ def test_the_answers_have_the_shape_that_is_documented():
     refused = [Refusal("node-c", "public key is weak", "peer refused")]
     found = status(member("node-b"), refused=refused, problems=["p"])
     assert shape(found) == shape(answers.status(answers.peer(), refused=(answers.refusal(),), problems=("p",)))
-    found = report.members(members=[member("node-b")], now=NOW)
-    assert shape(found) == shape({"members": [answers.member()]})
+    assert shape(members(member("node-b"))) == shape([answers.member()])
 
 
 def test_a_peer_is_gossips_view_beside_wireguards():
@@ -152,7 +162,7 @@ def test_states_are_counted_and_this_node_among_them():
 
 def test_members_are_everybody_by_name_and_this_node_too():
     """With the incarnation, and how long the state lasts."""
-    found = report.members(members=[member("node-b", age=1.26), member("node-a")], now=NOW)["members"]
+    found = members(member("node-b", age=1.26), member("node-a"))
     assert [(m["name"], m["since_s"], m["incarnation"]) for m in found] == [("node-a", 60.0, 5), ("node-b", 1.3, 5)]
 
 
@@ -160,7 +170,7 @@ def test_members_are_everybody_by_name_and_this_node_too():
 def test_a_kept_tunnel_is_said_of_a_member_that_is_not_live(state):
     """Its state is gossip's word at once; a live member's tunnel is simply its own."""
     dead = state in (NodeState.DEAD, NodeState.LEFT)
-    (found,) = report.members(members=[member("b", state)], now=NOW, retained=[kept("b")])["members"]
+    (found,) = members(member("b", state), retained=[kept("b")])
     assert (found["state"], found["retained"]) == (report.STATE_NAMES[state], dead)
     (peer,) = status(member("b", state), retained=[kept("b")])["peers"]
     assert (peer["state"], peer["retained"]) == (report.STATE_NAMES[state], dead)
@@ -173,9 +183,58 @@ def test_a_member_that_gossip_has_reaped_is_shown_while_its_tunnel_is_kept():
     gone, _ = found["peers"]
     assert (gone["name"], gone["state"], gone["retained"], gone["last_handshake_s"]) == ("b", "failed", True, 3)
     assert (gone["gossip_addr"], gone["since_s"], gone["overlay_addr"]) == (None, None, "10.0.0.7")
-    listed, _ = report.members(members=[member("z")], now=NOW, retained=[kept("b")])["members"]
+    listed, _ = members(member("z"), retained=[kept("b")])
     assert (listed["name"], listed["state"], listed["incarnation"]) == ("b", "failed", None)
     assert shape(listed) == shape(answers.member())
+
+
+@pytest.mark.parametrize(
+    ("last", "state"), [(LastSeen.FAILED, "failed"), (LastSeen.LEFT, "left"), (LastSeen.ALIVE, "failed")]
+)
+def test_a_member_that_is_only_remembered_is_shown_with_when_it_was_last_alive(last, state):
+    """Gossip has forgotten it; who was alive then and is not there has failed. `status` does not count it."""
+    node = SavedNode("b", "192.0.2.9", member("b").meta, TODAY - 90, last)
+    ours, found = members(member("a"), remembered=[node])
+    assert (ours["in_gossip"], ours["last_seen_s"]) == (True, 0.0)
+    assert found == {
+        "name": "b",
+        "state": state,
+        "retained": False,
+        "since_s": None,
+        "gossip_addr": "192.0.2.9:7946",
+        "overlay_addr": "10.0.0.7",
+        "public_key": text(key("b")),
+        "meta_format": "0.2",
+        "incarnation": None,
+        "last_seen_s": 90.0,
+        "in_gossip": False,
+    }
+
+
+@pytest.mark.parametrize("node", [SavedNode("b", "192.0.2.9", None), SavedNode("b", "192.0.2.9", b"\xff", TODAY + 5)])
+def test_what_is_not_known_of_who_is_remembered_is_nothing(node):
+    """Go's file says neither when nor, sometimes, with what metadata; a clock may have been ahead."""
+    (found,) = members(remembered=[node])
+    assert (found["overlay_addr"], found["public_key"], found["meta_format"]) == (None, None, None)
+    assert found["last_seen_s"] == (None if node.seen is None else 0.0)
+
+
+def test_what_gossip_says_of_a_member_wins_over_what_is_remembered():
+    """Both tell of one who has just died; of one who lives, nothing is remembered that is worth showing."""
+    nodes = [SavedNode(name, "192.0.2.77", None, TODAY - 7, LastSeen.LEFT) for name in ("dead", "live")]
+    dead, live = members(member("dead", NodeState.DEAD), member("live"), remembered=nodes)
+    assert (dead["state"], dead["last_seen_s"], dead["gossip_addr"]) == ("failed", 7.0, "192.0.2.9:7946")
+    assert (live["state"], live["last_seen_s"]) == ("alive", 0.0)
+    (unknown,) = members(member("dead", NodeState.DEAD))
+    assert unknown["last_seen_s"] is None
+
+
+def test_a_tunnel_that_is_kept_is_said_of_who_is_only_remembered():
+    """One entry for both, with what each knows."""
+    node = SavedNode("b", "192.0.2.9", None, TODAY - 400, LastSeen.FAILED)
+    (found,) = members(retained=[kept("b")], remembered=[node])
+    assert (found["state"], found["retained"], found["last_seen_s"]) == ("failed", True, 400.0)
+    assert (found["gossip_addr"], found["overlay_addr"]) == ("192.0.2.9:7946", "10.0.0.7")
 
 
 def test_names_that_are_no_text_survive():
