@@ -149,9 +149,11 @@ def _uapi(interface: str, helper: Identity) -> tuple[int, int]:
     """A listener for the helper's uid alone, since who can connect can read the private key; and a connection to it.
 
     It is where wg(8) looks: wireguard-go takes a listener from us, but watches that path all the same, and ends if
-    nothing is there.
+    nothing is there. It gets there when somebody listens, and under a name that wg does not look at until then: wg
+    removes any socket there that refuses it.
     """
     path = socket_path(interface)
+    unready = f"{path}.new"
     if os.geteuid() == 0:
         os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
         os.chmod(DIRECTORY, 0o755)  # noqa: S103 - wg(8) makes it so; the sockets in it are closed
@@ -160,14 +162,15 @@ def _uapi(interface: str, helper: Identity) -> tuple[int, int]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
-            os.unlink(path)  # its link did not exist, so nothing serves it
+            os.unlink(unready)
         before = os.umask(0o177)  # its mode from the start, and no link followed: the directory may be another user's
         try:
-            listener.bind(path)
+            listener.bind(unready)
         finally:
             os.umask(before)
-        os.chown(path, helper.uid, helper.gid, follow_symlinks=False)
+        os.chown(unready, helper.uid, helper.gid, follow_symlinks=False)
         listener.listen(4)
+        os.rename(unready, path)  # over one that nothing serves: its link did not exist
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(path)
     except OSError as error:
