@@ -36,7 +36,7 @@ MAX_PEERS: Final = 8
 OPTIONS: Final = ("--node-name", NAME, "--overlay-net", OVERLAY, "--max-peers", str(MAX_PEERS), "--log-level", "debug")
 """Of every helper, before what a table wants otherwise: the later one counts."""
 
-MAX_GROWTH: Final = 6_000
+MAX_GROWTH: Final = 8_000
 """kB by which a helper's memory may grow between its first rest and any later one: what a full set once needed stays
 with the allocator, and no more ever comes to that."""
 

@@ -225,7 +225,7 @@ def test_the_largest_sets_there_are(stage: Stage) -> None:
     wanted = members(2000, "big", "10.64.0.0/10")
     sizes = []
     with closing(stage.connect(At.ADDRESSED)) as liar:
-        for number in range(6):
+        for number in range(12):  # a newer CPython takes more of them until it is at rest
             verdicts = liar.set(wanted[::-1] if number % 2 else wanted)
             liar.write()
             assert 1000 == [peer for peer, _ in verdicts].count(ACCEPTED)
@@ -237,7 +237,7 @@ def test_the_largest_sets_there_are(stage: Stage) -> None:
         assert 488 == len(part.peers)
         liar.set([])
         liar.write()
-    assert sizes[-1] <= sizes[3] + 2048, sizes
+    assert sizes[-1] <= sizes[7] + 2048, sizes
     stage.stop()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from privhelper.profiles import Row
 from security.privileges import FILE, REWRITE, calls
-from security.privileges.calls import CARRIED_OUT, KILLED, PROFILES, condition, lines, table
+from security.privileges.calls import CARRIED_OUT, KILLED, NOT_DONE, PROFILES, condition, lines, table
 
 
 def told(column: int) -> set[tuple[str, calls.Condition, str]]:
@@ -38,15 +38,13 @@ def test_the_file_has_the_table_of_the_profiles() -> None:
 def test_every_row_is_told_and_no_other(name: str) -> None:
     """What one process is answered without conditions is told again where another one's arguments are asked for."""
     rows = {(row.call, condition(row)): row.answer for row in PROFILES[name]}
-    expected = {
-        (call, when, CARRIED_OUT if answer is None else errno.errorcode[answer])
-        for (call, when), answer in rows.items()
-    }
+    said = {None: CARRIED_OUT, 0: NOT_DONE}
+    expected = {(call, when, said.get(answer) or errno.errorcode[answer or 0]) for (call, when), answer in rows.items()}
     found = told(list(PROFILES).index(name))
 
     assert expected <= found
     for call, when, answer in found - expected:
-        default = {said for other, without, said in expected if (other, without) == (call, ())}
+        default = {answered for other, without, answered in expected if (other, without) == (call, ())}
         assert (default or {KILLED}) == {answer}, (call, when)
 
 
