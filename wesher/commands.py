@@ -19,7 +19,7 @@ from wesher.control_client import NotRunning, Unusable, get, post
 from wesher.health import degraded
 from wesher.key_file import key_in_file
 from wesher.option_type import OptionType
-from wesher.show import harmless, members_lines, status_lines
+from wesher.show import harmless, members_lines, plain, status_lines
 from wesher.wire.dissect import dissect_line
 from wesher.wire.keyring import Keyring
 
@@ -148,6 +148,15 @@ def leave(runtime_dir: str, interface: str) -> None:
 
 
 @click.command()
+@_socket_options
+@click.argument("name")
+def forget(name: str, runtime_dir: str, interface: str) -> None:
+    """Have every node forget NAME, which has failed or left: its tunnel goes, and nobody looks for it any more."""
+    post(f"{runtime_dir}/{interface}.sock", "/forget", {"name": name})
+    click.echo(f"forgotten here, and the others are told: {plain(name)}")
+
+
+@click.command()
 @click.option("--cluster-key-file", metavar="FILE", required=True, help="read the cluster key from FILE, as base64")
 @click.argument("capture", metavar="[FILE]", type=click.File("r", errors="replace"), default="-")
 def decode(cluster_key_file: str, capture: TextIO) -> None:
@@ -158,5 +167,5 @@ def decode(cluster_key_file: str, capture: TextIO) -> None:
             click.echo(json.dumps(dissect_line(line, keyring)))
 
 
-COMMANDS: Final[tuple[click.Command, ...]] = (status, members, leave, key, decode)
+COMMANDS: Final[tuple[click.Command, ...]] = (status, members, leave, forget, key, decode)
 """What the command line offers beside the daemon."""

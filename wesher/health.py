@@ -113,8 +113,8 @@ RULES: Final = (
         _peers,
         lambda peer: peer["state"] == "failed",
         lambda peer: (
-            f"{plain(peer['name'])} has failed{_ago(peer)}; start it, or if it is gone for good wait: it is forgotten "
-            "by itself"
+            f"{plain(peer['name'])} has failed{_ago(peer)}; start it, or if it is gone for good: wesher forget "
+            f"{plain(peer['name'])}"
         ),
     ),
     Rule(

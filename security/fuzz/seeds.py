@@ -23,7 +23,9 @@ from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, render
 from wesher.wire import lzw
 from wesher.wire.compression import decompress_message
 from wesher.wire.keyring import Keyring
+from wesher.wire.limits import MAX_WORDS
 from wesher.wire.messages import MessageType
+from wesher.wire.words import Forget, encode_words
 
 CORPUS = Path(__file__).parent / "corpus"
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
@@ -37,6 +39,7 @@ def main() -> None:
         ("packet", _packets()),
         ("stream", _streams()),
         ("codec", _messages()),
+        ("words", _words()),
         ("lzw", _code_streams()),
         ("gob", _values()),
         ("node_meta", _metadata()),
@@ -99,6 +102,12 @@ def _messages() -> Iterator[bytes]:
         yield bytes.fromhex(entry["hex"])
     for number, entry in enumerate(vectors["decode_acceptance"]):
         yield bytes([number % 6]) + bytes.fromhex(entry["hex"])
+
+
+def _words() -> Iterator[bytes]:
+    yield encode_words([Forget("node-b", 200_000_000)])
+    yield encode_words([Forget("\udc80", 0), Forget("n" * 255, 0xFFFF_FFFF)])
+    yield encode_words(Forget(f"n{number}", number) for number in range(MAX_WORDS))
 
 
 def _code_streams() -> Iterator[bytes]:

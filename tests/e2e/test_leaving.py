@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.mesh import await_mesh, join_up, peer_keys, start, start_mesh, states, status
+from tests.e2e.mesh import (
+    USERS,
+    await_mesh,
+    join_up,
+    managed_names,
+    overlay_routes,
+    peer_keys,
+    public_key,
+    start,
+    start_mesh,
+    states,
+    status,
+)
 from tests.e2e.split import start_agent, start_split
 from tests.lab import Lab, Node, until
 
@@ -59,6 +71,38 @@ def test_who_left_and_who_failed_are_told_apart_from_memory_too(make_lab: Callab
     assert all(found[node.name]["last_seen_s"] is not None for node in nodes)
     assert {second.name: "failed"} == states(third)  # status: gossip, and whose tunnel is kept
     assert status(third)["cluster"]["left"] == 0
+
+
+def test_who_has_failed_is_forgotten_by_all_and_by_who_was_away_and_comes_back(make_lab: Callable[[int], Lab]) -> None:
+    """Its kept tunnels, routes and names go at once. Who is alive cannot be forgotten; who starts again is there."""
+    first, second, away, lost = nodes = make_lab(4).nodes
+    running = start_mesh(nodes)
+    here = [first, second]
+    key = public_key(lost)
+    running[2].signal(signal.SIGTERM)
+    assert running[2].wait(10) == 0
+    refused = first.wesher("forget", lost.name, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"wesher: error: '{lost.name}' is alive; take it out first, there: wesher leave\n"
+    assert first.wesher("forget", "nobody", check=False).returncode == 1
+    running[3].kill()
+    for node in here:
+        until(lambda n=node: states(n)[lost.name] == "failed", 30, f"{node.name} knows that it has failed")
+        assert key in peer_keys(node)
+
+    first.wesher("forget", lost.name)
+
+    for node in here:
+        until(lambda n=node: lost.name not in members(n), 5, f"{node.name} has forgotten it")
+        until(lambda n=node: set(managed_names(n)) == {o.name for o in here if o is not n}, 5, "no name of it is left")
+        assert key not in peer_keys(node)
+        assert len(overlay_routes(node)) == 1
+    assert first.wesher("forget", lost.name, check=False).returncode == 1  # nobody remembers it
+    start(away)  # its state file says that it was alive
+    await_mesh([first, second, away])
+    until(lambda: lost.name not in members(away), 5, "who was away hears of it")
+    lost.start("--user", USERS)
+    await_mesh(nodes)
 
 
 def test_the_helper_of_an_agent_that_has_left_serves_the_next(make_lab: Callable[[int], Lab]) -> None:

@@ -240,6 +240,10 @@ class OurNode:
         """Announce other metadata."""
         self._do(lambda: self.node.update_meta(meta, monotonic()))
 
+    def forget(self, name: str) -> None:
+        """Have every node of ours forget `name`."""
+        self._do(lambda: self.node.forget(name, monotonic()))
+
     def leave(self, within: float = 10) -> None:
         """Leave gracefully, then stop."""
         self._do(lambda: self.node.leave(monotonic()))

@@ -312,6 +312,11 @@ class VirtualNetwork(Underlay):
         host.node.leave(self.now)
         self.settle(host)
 
+    def forget(self, host: Host, name: str) -> None:
+        """Have every node forget `name`."""
+        host.node.forget(name, self.now)
+        self.settle(host)
+
     def deliver(self, host: Host, data: bytes, source: Endpoint) -> None:
         """A datagram out of nowhere."""
         host.take_datagram(data, source)

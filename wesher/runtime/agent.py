@@ -58,9 +58,10 @@ from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
 from wesher.swim.config import SwimConfig
-from wesher.swim.event import Ahead, Conflict, Exchanged, Gone, Joined, LeaveFinished, Suspected, Updated
+from wesher.swim.event import Ahead, Conflict, Exchanged, Forgotten, Gone, Joined, LeaveFinished, Suspected, Updated
 from wesher.swim.event import Event as SwimEvent
 from wesher.swim.io import Endpoint
+from wesher.swim.members import CLOCK_IS_SET
 from wesher.swim.node import Identity, Node
 from wesher.version import VERSION
 from wesher.wire.keyring import Keyring
@@ -143,7 +144,7 @@ async def _run(config: AgentConfig) -> int:
         agent = Agent(config, file, keep_state(config, file, saved), helper, standing, stop, notify)
         helper.on_event = agent.on_helper_event
         control.routes.update({"/status": agent.status, "/members": agent.members, "/key": agent.key})
-        control.commands.update({"/leave": agent.leave})
+        control.commands.update({"/leave": agent.leave, "/forget": agent.forget})
         return await agent.run(udp, tcp)
     finally:
         await control.finish()
@@ -337,6 +338,28 @@ class Agent:
             raise Declined(self._not_left)
         return {"left": True}
 
+    async def forget(self, words: Mapping[str, Any]) -> dict[str, str]:
+        """`wesher forget NAME`: mesh-wide; answered once this node has done it. Raises Declined."""
+        name = words.get("name")
+        if not isinstance(name, str):
+            raise Declined("name whom to forget")
+        known = {member.name: member for member in self._node.members()}
+        if name == self._node.identity.name:
+            raise Declined(f"{name!a} is this node itself; to take it out of the mesh: wesher leave")
+        if name in known and known[name].is_live:
+            raise Declined(f"{name!a} is alive; take it out first, there: wesher leave")
+        gone = {*known, *(node.name for node in self._remembered.nodes), *(peer.name for peer in self._peers.retained)}
+        if name not in gone:
+            raise Declined(f"nobody here remembers {name!a}; see wesher members, here or on another node")
+        if seconds_since_2020() < CLOCK_IS_SET:
+            raise Declined("this node's clock is not set, and nobody would believe it; set it, or ask another node")
+        log.info("told to forget %s", ascii(name))
+        self._node.forget(name, monotonic())
+        if self._gossip is not None:
+            self._gossip.settle()
+        await self._save()
+        return {"forgotten": name}
+
     # --- parts of a run
 
     def _make_node(self) -> Node:
@@ -467,6 +490,14 @@ class Agent:
                 if not self._form_soon:  # once for all the events of one exchange: each looks at every member
                     self._form_soon = True
                     asyncio.get_running_loop().call_soon(self._choose_form)
+            case Forgotten(name):
+                log.info("member %s: forgotten", ascii(name))
+                self._remembered.forget(name)
+                self._retained.forget(name)
+                self._peers.change()
+                self._unsaved.set()
+                if self._healing is not None:
+                    self._healing.changed()
             case Suspected(member):
                 log.info("member %s does not answer", ascii(member.name))
             case Conflict(member, claimant) if self._is_new(("conflict", member.name)):

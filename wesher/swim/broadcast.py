@@ -6,6 +6,7 @@ logarithm of the cluster: that many reach everybody with high probability.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from wesher.wire.limits import COMPOUND_PART
@@ -13,31 +14,31 @@ from wesher.wire.limits import COMPOUND_PART
 
 @dataclass(slots=True)
 class _Item:
-    about: str
+    about: Hashable
     data: bytes
     number: int
     transmits: int = 0
 
 
 class BroadcastQueue:
-    """Encoded messages by the name of the member they are about."""
+    """Encoded messages by what they are about: the name of a member, or a word of our own."""
 
     def __init__(self) -> None:
-        self._items: dict[str, _Item] = {}
+        self._items: dict[Hashable, _Item] = {}
         self._number = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __contains__(self, about: str) -> bool:
+    def __contains__(self, about: Hashable) -> bool:
         return about in self._items
 
-    def queue(self, about: str, data: bytes) -> None:
-        """Add news about a member."""
+    def queue(self, about: Hashable, data: bytes) -> None:
+        """Add news about a member, or a word."""
         self._number += 1
         self._items[about] = _Item(about, data, self._number)
 
-    def drop(self, about: str) -> None:
+    def drop(self, about: Hashable) -> None:
         """Forget news about a member that is forgotten itself: with nobody to tell, it would stay for ever."""
         self._items.pop(about, None)
 

@@ -37,6 +37,13 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A member that is not there is to be forgotten, by an operator's word. Gossip may not have known it any more."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """Somebody claims a member's name from another address; the holder keeps it."""
 
@@ -65,4 +72,4 @@ class LeaveFinished:
     """Our leave has been told as often as it is worth, or its time is up."""
 
 
-Event = Joined | Updated | Suspected | Gone | Conflict | Ahead | Exchanged | LeaveFinished
+Event = Joined | Updated | Suspected | Gone | Forgotten | Conflict | Ahead | Exchanged | LeaveFinished

@@ -177,8 +177,12 @@ class Members:
         """Forget members dead or gone since earlier than `before`; returns them."""
         gone = [member for member in self if not member.is_live and member.since < before]
         for member in gone:
-            del self._by_name[member.name]
-            at = self._ring.index(member.name)
-            del self._ring[at]
-            self._next -= at < self._next
+            self.remove(member.name)
         return gone
+
+    def remove(self, name: str) -> None:
+        """Forget one that is there."""
+        del self._by_name[name]
+        at = self._ring.index(name)
+        del self._ring[at]
+        self._next -= at < self._next

@@ -12,7 +12,8 @@ from math import inf
 from typing import Final
 
 from wesher.swim.config import SwimConfig
-from wesher.swim.event import Ahead, Conflict, Event, Gone, Joined, Suspected, Updated
+from wesher.swim.event import Ahead, Conflict, Event, Forgotten, Gone, Joined, Suspected, Updated
+from wesher.swim.forgetting import Answer, Forgetting, rule_forget
 from wesher.swim.io import from_wire
 from wesher.swim.member import Identity, Member
 from wesher.swim.members import CLOCK_HEADROOM, Members, Ruling, is_ahead, rule_alive, rule_dead, rule_suspect
@@ -23,6 +24,7 @@ from wesher.swim.push_pull import speaks_our_protocol
 from wesher.swim.succession import Succession
 from wesher.swim.suspicion import Suspicion
 from wesher.wire.messages import Alive, Dead, NodeState, Suspect
+from wesher.wire.words import Forget
 
 _WRAP: Final = 1 << 32
 
@@ -37,6 +39,7 @@ class Membership:
         members: Members,
         outbox: Outbox,
         probing: Probing,
+        forgetting: Forgetting,
         counters: Counter[str],
         events: list[Event],
     ) -> None:
@@ -45,6 +48,7 @@ class Membership:
         self._members = members
         self._outbox = outbox
         self._probing = probing
+        self._forgetting = forgetting
         self._counters = counters
         self._events = events
         self._suspicions: dict[str, Suspicion] = {}
@@ -93,7 +97,43 @@ class Membership:
         """Take ourselves out; our own word needs no ruling."""
         self._bury(self.me, Dead(self.me.incarnation, self._identity.name, self._identity.name), now)
 
+    def forget(self, name: str, now: float) -> None:
+        """Have everybody forget `name` and every life of it until today; nothing comes of it where it is alive."""
+        held = self._members.get(name)
+        today = self._seconds_since_2020(now)
+        self.hear_word(Forget(name, today if held is None else max(today, held.incarnation)), now)
+
     # --- news
+
+    def hear_word(self, word: Forget, now: float) -> None:
+        """An operator's word, by gossip or behind a full exchange."""
+        held = self._members.get(word.node)
+        is_self = word.node == self._identity.name
+        today = self._seconds_since_2020(now)
+        match rule_forget(held, word, is_self=is_self, leaving=self._leaving, seconds_since_2020=today):
+            case Answer.REFUTE:
+                self._refute(word.incarnation)
+            case Answer.KEEP:
+                self._pass_on(word, today)
+            case Answer.OBEY if self._pass_on(word, today) or held is not None:
+                self._forget(word.node)
+            case _:
+                pass
+
+    def _pass_on(self, word: Forget, today: int) -> bool:
+        """Whether it is news."""
+        is_news = self._forgetting.take(word, today)
+        if is_news:
+            self._outbox.spread_word(word)
+        return is_news
+
+    def _forget(self, name: str) -> None:
+        """Drop a member that is not alive, if it is known; whoever remembers it longer is told."""
+        if self._members.get(name) is not None:
+            self._members.remove(name)
+            self._probing.round_trips.pop(name, None)
+            self._outbox.broadcasts.drop(name)
+        self._events.append(Forgotten(name))
 
     def hear(self, news: Alive | Suspect | Dead, now: float) -> None:
         """One piece of news, by gossip or by a full exchange."""
@@ -160,6 +200,7 @@ class Membership:
     def _accept(self, news: Alive, held: Member | None, now: float) -> None:
         self._suspicions.pop(news.node, None)
         self._succession.drop(news.node)
+        self._forgetting.drop(news.node)
         since = held.since if held is not None and held.state is NodeState.ALIVE else now
         member = Member.from_alive(news, since)
         self._members.put(member)
@@ -198,6 +239,8 @@ class Membership:
             case Ruling.ACCEPT:
                 assert held is not None  # noqa: S101 - the table
                 self._events.append(Gone(self._bury(held, news, now)))
+                if self._forgetting.covers(news.node, news.incarnation):
+                    self._forget(news.node)
             case _:
                 pass
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from wesher.swim.config import SwimConfig, push_pull_interval
 from wesher.swim.event import Event, Exchanged, LeaveFinished
 from wesher.swim.exchanges import Exchanges
+from wesher.swim.forgetting import Forgetting
 from wesher.swim.io import Action, Endpoint, StreamInput
 from wesher.swim.leaving import Leaving
 from wesher.swim.member import Identity, Member
@@ -34,8 +35,22 @@ from wesher.swim.push_pull import news
 from wesher.swim.streams import StreamResult, Streams
 from wesher.wire.errors import WireError
 from wesher.wire.keyring import Keyring
-from wesher.wire.messages import Ack, Alive, Dead, IndirectPing, Message, Nack, NodeState, Ping, PushPull, Suspect
+from wesher.wire.limits import MAX_WORDS
+from wesher.wire.messages import (
+    Ack,
+    Alive,
+    Dead,
+    IndirectPing,
+    Message,
+    Nack,
+    NodeState,
+    Ping,
+    PushPull,
+    Suspect,
+    UserMessage,
+)
 from wesher.wire.packet import open_packet
+from wesher.wire.words import are_words, decode_words
 
 if TYPE_CHECKING:
     from random import Random
@@ -72,9 +87,12 @@ class Node:
         self._outbox = Outbox(config, keyring, nonce, self._members)
         self._probing = Probing(config, identity, self._members, self._outbox, self.counters, rng)
         self._exchanges = Exchanges(config, keyring)
-        self._streams = Streams(config, identity, self._members, self._outbox, self._exchanges, self.counters)
+        forgetting = Forgetting()
+        self._streams = Streams(
+            config, identity, self._members, self._outbox, self._exchanges, forgetting, self.counters
+        )
         self._membership = Membership(
-            config, identity, self._members, self._outbox, self._probing, self.counters, self._events
+            config, identity, self._members, self._outbox, self._probing, forgetting, self.counters, self._events
         )
         self._leaving = Leaving(config.leave_timeout)
         # memberlist staggers its tickers so that nodes started together do not act together.
@@ -152,6 +170,10 @@ class Node:
             self._gossip_at = now
             self._check_leave(now)
 
+    def forget(self, name: str, now: float) -> None:
+        """Have every node drop a member that is not alive; Forgotten follows. One that lives comes back by itself."""
+        self._membership.forget(name, now)
+
     # --- what comes in
 
     def receive_datagram(self, data: bytes, source: Endpoint, now: float) -> None:
@@ -207,8 +229,22 @@ class Node:
                 self._follow(self._probing.take_ack(seq_no, now), now)
             case Nack(seq_no):
                 self._probing.take_nack(seq_no)
+            case UserMessage(payload) if are_words(payload):
+                self._hear_words(payload, now, most=1)
             case _:
                 self.counters["user message"] += 1
+
+    def _hear_words(self, data: bytes, now: float, most: int = MAX_WORDS) -> None:
+        try:
+            words = decode_words(data)
+        except WireError as error:
+            self.counters[error.code] += 1
+            return
+        if len(words) > most:
+            self.counters["too many words"] += 1
+            return
+        for word in words:
+            self._membership.hear_word(word, now)
 
     def _follow(self, steps: Iterable[ProbeStep], now: float) -> None:
         for step in steps:
@@ -232,6 +268,8 @@ class Node:
                 self.counters["protocol version"] += 1
             else:
                 self._membership.hear(message, now)
+        if are_words(exchange.user_state):  # after the entries: who is told to be alive is not forgotten
+            self._hear_words(exchange.user_state, now)
 
     # --- what is due
 

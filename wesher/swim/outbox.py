@@ -15,9 +15,10 @@ from wesher.swim.members import Members
 from wesher.wire.codec import encode
 from wesher.wire.keyring import Keyring
 from wesher.wire.limits import COMPOUND_HEADER, COMPOUND_PART, SEAL_OVERHEAD, UDP_BUFFER_SIZE
-from wesher.wire.messages import Message, StreamMessage
+from wesher.wire.messages import Message, StreamMessage, UserMessage
 from wesher.wire.packet import seal_packet
 from wesher.wire.stream import seal_stream
+from wesher.wire.words import Forget, encode_words
 
 _ROOM: Final = UDP_BUFFER_SIZE - SEAL_OVERHEAD - COMPOUND_HEADER
 
@@ -45,6 +46,10 @@ class Outbox:
     def spread(self, about: str, news: Message) -> None:
         """Have news about a member gossiped."""
         self.broadcasts.queue(about, encode(news))
+
+    def spread_word(self, word: Forget) -> None:
+        """Have a word of our own gossiped; beside the news about that member, not in its place."""
+        self.broadcasts.queue((Forget, word.node), encode(UserMessage(encode_words([word]))))
 
     def gossip(self, to: Endpoint, *, counts: bool = True) -> bool:
         """Send a packet of news, which thereby counts as told once more; False where there is none."""

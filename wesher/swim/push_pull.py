@@ -11,9 +11,9 @@ from wesher.swim.member import Identity, Member
 from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState, PushPull, Suspect
 
 
-def everything(members: Iterable[Member], *, join: bool) -> PushPull:
-    """All that this node knows."""
-    return PushPull(join, tuple(member.as_entry() for member in members))
+def everything(members: Iterable[Member], *, join: bool, words: bytes = b"") -> PushPull:
+    """All that this node knows, and the `words` it keeps."""
+    return PushPull(join, tuple(member.as_entry() for member in members), words)
 
 
 def news(entry: PushNodeState, me: Identity) -> Alive | Suspect | Dead | None:

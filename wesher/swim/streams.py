@@ -11,6 +11,7 @@ from collections import Counter
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import Exchanged
 from wesher.swim.exchanges import Exchange, Exchanges, Purpose
+from wesher.swim.forgetting import Forgetting
 from wesher.swim.io import (
     CloseStream,
     Connect,
@@ -43,6 +44,7 @@ class Streams:
         members: Members,
         outbox: Outbox,
         exchanges: Exchanges,
+        forgetting: Forgetting,
         counters: Counter[str],
     ) -> None:
         self._config = config
@@ -50,6 +52,7 @@ class Streams:
         self._members = members
         self._outbox = outbox
         self._exchanges = exchanges
+        self._forgetting = forgetting
         self._counters = counters
 
     @property
@@ -114,7 +117,7 @@ class Streams:
             self._outbox.send_stream(stream, ping)
         else:
             exchange.deadline = now + self._config.stream_timeout
-            self._outbox.send_stream(stream, everything(self._members, join=exchange.purpose is Purpose.JOIN))
+            self._outbox.send_stream(stream, self._everything(join=exchange.purpose is Purpose.JOIN))
 
     def _take(self, stream: int, data: bytes) -> list[StreamResult]:
         exchange = self._exchanges[stream]
@@ -150,9 +153,12 @@ class Streams:
                     self._outbox.send_stream(stream, Ack(seq_no))
             case PushPull():
                 # The reply comes before the merge, as memberlist's does: it tells what we knew, not what we just heard.
-                self._outbox.send_stream(stream, everything(self._members, join=message.join))
+                self._outbox.send_stream(stream, self._everything(join=message.join))
             case UserMessage() | ErrorReply() | Ack():
                 self._counters["unexpected stream message"] += 1
+
+    def _everything(self, *, join: bool) -> PushPull:
+        return everything(self._members, join=join, words=self._forgetting.encoded())
 
     def _finish(self, stream: int, failure: str) -> list[StreamResult]:
         exchange = self._exchanges.pop(stream)

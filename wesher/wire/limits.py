@@ -102,7 +102,10 @@ MAX_PUSH_PULL_NODES: Final = 8192
 """Entries of one push/pull: the 8000 members that swim keeps at most, and some; memberlist sets none or 2**20."""
 
 MAX_USER_STATE: Final = 1024 * 1024
-"""The opaque state after a push/pull's nodes. wesher sends none; it is consumed and ignored."""
+"""The opaque state after a push/pull's nodes: words of ours, far fewer, or an application's, consumed and ignored."""
+
+MAX_WORDS: Final = 64
+"""Words of ours together, 262 bytes each at most: each is an operator's command, a day ago or less."""
 
 # --- how we send
 

@@ -113,7 +113,7 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """An application's own bytes. wesher sends none."""
+    """An application's own bytes, or words of ours (words.py)."""
 
     payload: bytes
 

@@ -5,7 +5,7 @@ from typing import Final
 TARGETS: Final = {
     name: f"{__name__}.{name}"
     for name in (
-        *("packet", "stream", "codec", "lzw", "gob", "node_meta", "state_file", "node"),
+        *("packet", "stream", "codec", "words", "lzw", "gob", "node_meta", "state_file", "node"),
         *("helper", "session", "hosts", "uapi"),
     )
 }

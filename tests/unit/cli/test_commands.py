@@ -31,7 +31,7 @@ DEGRADED = answers.status(
 )
 FINDINGS = [
     "the hosts file has been replaced?by ?[2J",
-    "node-b has failed 10s ago; start it, or if it is gone for good wait: it is forgotten by itself",
+    "node-b has failed 10s ago; start it, or if it is gone for good: wesher forget node-b",
 ]
 
 Run = Callable[..., tuple[int, str, str]]
@@ -77,6 +77,7 @@ ASKING = [
     ["key", "show"],
     ["key", "show", "--json"],
     ["leave"],
+    ["forget", "node-b"],
 ]
 
 
@@ -263,7 +264,7 @@ def test_watching_outlives_a_daemon_that_is_restarted(tmp_path, request):
         until(lambda: watcher.has_drawn(b"no daemon serves", b"node-b  alive"), 20, "its return")
 
 
-# --- leave
+# --- leave and forget
 
 
 def test_leaving_is_told_when_it_is_done(run, tmp_path):
@@ -280,6 +281,22 @@ def test_leaving_is_told_when_it_is_done(run, tmp_path):
         assert (code, out.startswith("left the mesh"), err) == (0, True, "")
         assert run("leave") == (1, "", "wesher: error: the helper is gone\n")
     assert told == [{}, {}]
+
+
+def test_a_name_of_any_bytes_can_be_forgotten(run, tmp_path):
+    """As the shell hands it over; what is printed, no terminal obeys. A refusal is status 1 and the daemon's reason."""
+    told: list[Any] = []
+
+    def forget(words: Any) -> str:
+        told.append(words["name"])
+        return "it is alive" if words["name"] == "node-b" else ""
+
+    with serving(tmp_path, {"/status": GOOD}, {"/forget": forget}):
+        code, out, err = run("forget", "x\x1b\udcff")
+        assert (code, out, err) == (0, "forgotten here, and the others are told: 'x\\x1b\\udcff'\n", "")
+        assert run("forget", "node-b") == (1, "", "wesher: error: it is alive\n")
+    assert told == ["x\x1b\udcff", "node-b"]
+    assert run("forget")[0] == 2
 
 
 def test_a_daemon_that_does_not_know_a_command_is_named(run, said):

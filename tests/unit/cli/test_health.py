@@ -41,11 +41,11 @@ def test_what_is_well_or_idle_or_chosen_is_not_degraded(well):
     [
         (
             status(peer(state="failed", since_s=150.0)),
-            "node-b has failed 2m ago; start it, or if it is gone for good wait: it is forgotten by itself",
+            "node-b has failed 2m ago; start it, or if it is gone for good: wesher forget node-b",
         ),
         (
             status(peer(state="failed", since_s=None, gossip_addr=None, retained=True)),
-            "node-b has failed; start it, or if it is gone for good wait: it is forgotten by itself",
+            "node-b has failed; start it, or if it is gone for good: wesher forget node-b",
         ),
         (
             status(peer(state="suspect")),

@@ -1,0 +1,21 @@
+"""Words of our own: a user message, or the state behind a full exchange.
+
+Promises: only WireError; what is accepted is what we would have written, byte for byte, and no more than the limit.
+"""
+
+from wesher.wire.errors import WireError
+from wesher.wire.limits import MAX_NAME, MAX_WORDS
+from wesher.wire.words import are_words, decode_words, encode_words
+
+
+def check(data: bytes) -> None:
+    """One message's."""
+    try:
+        words = decode_words(data)
+    except WireError as error:
+        assert error.code in {"empty", "truncated", "unsupported_type", "bad_name", "too_many"}
+        return
+    assert are_words(data)
+    assert 1 <= len(words) <= MAX_WORDS
+    assert all(0 < len(word.node.encode("utf-8", "surrogateescape")) <= MAX_NAME for word in words)
+    assert encode_words(words) == data

@@ -1,0 +1,96 @@
+"""Words of our own: exactly what is written is read, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wesher.wire.errors import WireError
+from wesher.wire.limits import MAX_WORDS
+from wesher.wire.words import Forget, are_words, decode_words, encode_words
+
+NAMES = st.binary(min_size=1, max_size=255).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+FORGETS = st.builds(Forget, NAMES, st.integers(0, 0xFFFF_FFFF))
+ONE = b"wesher\x01" + b"\x01\x00\x01\x02\x03\x06node-b"
+
+
+def refused(data: bytes) -> str:
+    """The code of the error that reading raises."""
+    with pytest.raises(WireError) as caught:
+        decode_words(data)
+    return caught.value.code
+
+
+def test_the_bytes_of_a_word():
+    """Other versions of this program have to read them: magic, version, kind, incarnation, length, name."""
+    assert encode_words([Forget("node-b", 0x10203)]) == ONE
+    assert decode_words(ONE) == (Forget("node-b", 0x10203),)
+
+
+@given(st.lists(FORGETS, min_size=1, max_size=MAX_WORDS))
+def test_what_is_written_is_read(words):
+    """Whatever bytes a name has."""
+    data = encode_words(words)
+    assert are_words(data)
+    assert decode_words(data) == tuple(words)
+
+
+@given(st.binary(max_size=400) | st.binary(max_size=400).map(lambda rest: b"wesher\x01" + rest))
+def test_what_is_read_is_what_would_be_written(data):
+    """There is one spelling of each word, and no room for anything beside it."""
+    try:
+        words = decode_words(data)
+    except WireError:
+        return
+    assert encode_words(words) == data
+
+
+@given(st.lists(FORGETS, min_size=1, max_size=3), st.data())
+def test_words_cut_off_are_none_or_fewer(words, data):
+    """Never others."""
+    whole = encode_words(words)
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    try:
+        found = decode_words(cut)
+    except WireError:
+        return
+    assert found == tuple(words)[: len(found)]
+    assert len(found) < len(words)
+
+
+def test_no_words_are_no_bytes():
+    """So a full exchange has no state as long as nobody has said anything."""
+    assert encode_words([]) == b""
+    assert not are_words(b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "unsupported_type"),
+        (b"\x06state", "unsupported_type"),
+        (b"WESHER\x01" + ONE[7:], "unsupported_type"),
+        (ONE[:6], "unsupported_type"),
+        (b"wesher\x00" + ONE[7:], "unsupported_type"),
+        (b"wesher\x02" + ONE[7:], "unsupported_type"),
+        (ONE[:7], "empty"),
+        (b"wesher\x01\x02" + ONE[8:], "unsupported_type"),
+        (ONE + b"\x01", "truncated"),
+        (ONE[:-1], "truncated"),
+        (ONE[:12], "truncated"),
+        (b"wesher\x01\x01\x00\x00\x00\x00\x00", "bad_name"),
+        (ONE + b"\x01\x00\x00\x00\x00\x00", "bad_name"),
+        (encode_words([Forget("n", 1)]) + (encode_words([Forget("n", 1)])[7:]) * MAX_WORDS, "too_many"),
+    ],
+)
+def test_anything_else_is_refused(data, code):
+    """With its reason, to be counted."""
+    assert refused(data) == code
+
+
+def test_as_many_words_as_are_kept_are_read():
+    """And not one more."""
+    words = tuple(Forget(f"n{number}", number) for number in range(MAX_WORDS))
+    assert decode_words(encode_words(words)) == words
+    assert refused(encode_words([*words, Forget("n", 1)])) == "too_many"
