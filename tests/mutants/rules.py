@@ -20,6 +20,7 @@ from privhelper.monitor import Phase
 from privhelper.policy import HostsVerdict, PeerVerdict
 from privhelper.protocol import Backend, Event, Flag, HostsResult, Op, ViolationCode
 from wesher.swim.exchanges import Purpose
+from wesher.swim.forgetting import Answer
 from wesher.swim.members import Ruling
 from wesher.swim.probe import Why
 from wesher.wire.messages import NodeState
@@ -47,6 +48,7 @@ SETS: Final = {
             "wesher.swim.membership": ALL,
             "wesher.swim.suspicion": ALL,
             "wesher.swim.succession": ALL,
+            "wesher.swim.forgetting": ALL,
             "wesher.swim.broadcast": ALL,
             "wesher.swim.outbox": ALL,
             "wesher.swim.config": ("retransmit_limit", "suspicion_timeout", "push_pull_interval"),
@@ -61,7 +63,7 @@ SETS: Final = {
             "wesher.swim.exchanges": ALL,
             "wesher.swim.io": ("from_wire",),
         },
-        words=(NodeState, Purpose, Ruling, Why),
+        words=(Answer, NodeState, Purpose, Ruling, Why),
         tests=("tests/unit/swim",),
         left_out=("tests/unit/swim/test_profiles.py",),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.underlay import nothing_is_cut
-from tests.unit.swim.alone import STRANGER, alive, held, hush, knowing, sealed, spoken, stream, waiting
+from tests.unit.swim.alone import STRANGER, alive, held, hush, knowing, probing, sealed, spoken, stream, waiting
 from tests.unit.swim.virtual import START, TODAY, VirtualNetwork, endpoint
 from wesher.swim.event import Forgotten, Gone, Joined
 from wesher.swim.forgetting import KEPT, Answer, Forgetting, is_over, rule_forget
@@ -15,7 +15,7 @@ from wesher.swim.members import CLOCK_HEADROOM, CLOCK_IS_SET, HIGHEST
 from wesher.swim.node import Node
 from wesher.wire.codec import encode
 from wesher.wire.limits import MAX_WORDS
-from wesher.wire.messages import Dead, NodeState, PushPull, Suspect, UserMessage
+from wesher.wire.messages import Ack, Dead, NodeState, PushPull, Suspect, UserMessage
 from wesher.wire.words import Forget, decode_words, encode_words
 
 NOW = TODAY
@@ -121,7 +121,8 @@ def test_words_are_bounded_and_the_latest_stay():
     kept = decode_words(forgetting.encoded())
     assert len(kept) == MAX_WORDS
     assert {word.node for word in kept} == {f"n{number}" for number in range(MAX_WORDS - 1)} | {"late"}
-    assert forgetting.take(Forget("n5", NOW + 1), NOW)  # its own place is its room
+    assert forgetting.take(Forget("n5", NOW + 1), NOW)
+    assert len(decode_words(forgetting.encoded())) == MAX_WORDS  # its own place was its room
 
 
 def test_words_that_are_over_make_room():
@@ -174,6 +175,29 @@ def test_a_node_passes_a_word_on_once():
     assert waiting(node) == []
     assert after(node, Forget("b", NOW + 1)) == ["b"]
     assert waiting(node) == [encode(said(Forget("b", NOW + 1)))]
+
+
+def test_a_word_that_finds_no_room_is_obeyed_and_not_passed_on():
+    """Passed on without being kept, it would go round for ever."""
+    node = knowing("b", "c")
+    node.receive_datagram(sealed(Dead(1, "b", "c")), STRANGER, START)
+    for number in range(MAX_WORDS):
+        node.forget(f"n{number}", START)
+    hush(node)
+    assert after(node, Forget("b", NOW - 1)) == ["b"]
+    assert held(node, "b") is None
+    assert waiting(node) == []
+
+
+def test_nothing_of_who_is_forgotten_stays():
+    """Neither how long its answers took, which only a member has."""
+    node = knowing("b")
+    now, to, ping = probing(node)
+    node.receive_datagram(sealed(Ack(ping.seq_no)), to, now + 0.1)
+    node.receive_datagram(sealed(Dead(1, "b", "c")), STRANGER, START)
+    assert set(node.round_trips) == {"b"}
+    assert after(node, WORD) == ["b"]
+    assert node.round_trips == {}
 
 
 def test_a_member_that_is_alive_is_not_forgotten():
