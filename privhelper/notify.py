@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import ClassVar
@@ -23,6 +24,7 @@ class Notify:
         self._socket: socket.socket | None = None
         self.interval: float | None = None
         """Seconds within which the watchdog must be fed; None without one."""
+        self._readiness: str | None = None
         address = environment.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")):
             return
@@ -37,7 +39,17 @@ class Notify:
 
     def ready(self, text: str) -> None:
         """The service works from now on; `text` is for people."""
-        self._say(f"READY=1\nSTATUS={text}")
+        self._readiness = f"READY=1\nSTATUS={text}"
+        self._say(self._readiness)
+
+    def reloaded(self) -> None:
+        """What was told to reload has done so; who has not been ready yet is not made so by that.
+
+        Type=notify-reload waits for both words, and takes the time of the first for its answer to the signal.
+        """
+        if self._readiness is not None:
+            self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            self._say(self._readiness)
 
     def status(self, text: str) -> None:
         """A line for people."""

@@ -302,6 +302,8 @@ class Server:
             if self._agent is not None:
                 log.info("telling the agent: %s", event.name.lower())
                 self._send(encode_event(event))
+            if event is Event.RELOAD and not self._terminating:
+                self._notify.reloaded()  # what is reloaded is the agent's, and goes on by itself
 
     def _terminate(self) -> None:
         if self._terminating:

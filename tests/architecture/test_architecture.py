@@ -116,7 +116,7 @@ HOMES = {  # a library, and the only modules that may import it
 REACH = {  # who of the helper touches the world by what; all but the pure ones may use `os`
     "socket": {"__main__", "arguments", "door", "kernel", "launch", "link", "notify", "profiles", "server", "userspace",
                "watch", "wireguard_go"},
-    "time": {"__main__", "hosts", "lockdown", "logs", "server", "userspace"},
+    "time": {"__main__", "hosts", "lockdown", "logs", "notify", "server", "userspace"},
     "signal": {"leash", "sandbox", "server", "signals"},
     "selectors": {"logpipe", "server"},
     "fcntl": {"hosts", "inherited", "leash", "profiles", "spawn", "wireguard_go"},

@@ -6,10 +6,13 @@ Long cuts, after which nobody knows of the others any more, are the simulator's:
 from __future__ import annotations
 
 import json
+import re
+import signal
 from collections.abc import Callable
 
 import pytest
 
+from tests.e2e.layouts import Layout
 from tests.e2e.mesh import USERS, await_mesh, public_key, start, start_mesh, states, status
 from tests.lab import Lab, Node, until
 
@@ -79,6 +82,24 @@ def test_who_was_named_is_found_whenever_it_comes(make_lab: Callable[[int], Lab]
     start(later)
     until(lambda: status(later), 10, "it is up, and alone")
     until(lambda: others_are(later, [first, joiner], "alive"), 30, "it is found")
+    await_mesh(nodes)
+
+
+def test_a_reload_looks_for_whoever_is_missing_at_once(layout: Layout, make_lab: Callable[[int], Lab]) -> None:
+    """A node that has waited for long, and would for seconds yet, tries again when it is told to, by a name that means
+    another address by now."""
+    node, other = nodes = make_lab(2).nodes
+    node.write_hosts(node.hosts() + b"192.168.77.99 contact\n")
+    running = layout.start(node, "--join", "contact")
+
+    def waits() -> list[float]:
+        return [float(wait) for wait in re.findall(r"retrying in ([0-9.]+)s", running.stderr_text())]
+
+    until(lambda: waits()[-1] > 6, 60, "it waits for long")
+    start(other)
+    until(lambda: status(other), 10, "the other is there, and alone")
+    node.write_hosts(node.hosts().replace(b"192.168.77.99", other.address.encode()))
+    running.signal(signal.SIGHUP)
     await_mesh(nodes)
 
 

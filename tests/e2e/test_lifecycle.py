@@ -275,15 +275,15 @@ def test_an_agent_that_is_signalled_itself_takes_the_launched_node_along(make_la
 
 
 def test_hanging_up_ends_nobody(pair: tuple[Node, Running, Node]) -> None:
-    """SIGHUP is for reloading, which is not there yet: each half says so and goes on."""
+    """SIGHUP is for reloading: to either half it says what that is and what not, and all goes on."""
     node, running, other = pair
     key = public_key(node)
 
     running.signal(signal.SIGHUP)
 
-    until(lambda: "reload is not there yet" in running.stderr_text(), 5, "it is said")
+    until(lambda: "other options need a restart" in running.stderr_text(), 5, "it is said")
     os.kill(running.agent_pid, signal.SIGHUP)
-    until(lambda: running.stderr_text().count("reload is not there yet") == 2, 5, "it is said again")
+    until(lambda: running.stderr_text().count("other options need a restart") == 2, 5, "it is said again")
     assert running.alive()
     assert key == public_key(node)
     assert node.ping(other.name)
@@ -434,10 +434,13 @@ def test_the_launched_node_says_when_it_is_ready_lives_and_stops(manager: tuple[
     os.kill(daemon.agent_pid, signal.SIGCONT)
     until(lambda: silence(node, listener) < 5, 10, "it is fed again")
 
+    daemon.signal(signal.SIGHUP)
+    until(lambda: count(listener, "READY=1") == 2, 5, "it is ready again after a reload")
+
     daemon.signal(signal.SIGTERM)
     until(lambda: count(listener, "STOPPING=1"), 5, "it says that it stops")
     assert daemon.wait(10) == 0
-    assert [1, 1] == [count(listener, word) for word in ("READY=1", "STOPPING=1")]
+    assert [2, 1, 1] == [count(listener, word) for word in ("READY=1", "RELOADING=1", "STOPPING=1")]
 
 
 def test_in_the_split_layout_each_half_speaks_for_itself(manager: tuple[Node, Daemon]) -> None:
@@ -457,6 +460,8 @@ def test_in_the_split_layout_each_half_speaks_for_itself(manager: tuple[Node, Da
     until(lambda: count(listener, "READY=1") == 2, 10, "the agent is ready")
     fed = count(listener, "WATCHDOG=1")
     until(lambda: count(listener, "WATCHDOG=1") > fed + 2, 10, "it feeds its watchdog")
+    agent.signal(signal.SIGHUP)
+    until(lambda: [count(listener, word) for word in ("RELOADING=1", "READY=1")] == [1, 3], 5, "it has reloaded")
     agent.signal(signal.SIGTERM)
     until(lambda: count(listener, "STOPPING=1") == 2, 5, "the agent says that it stops")
     assert agent.wait(5) == 0

@@ -36,6 +36,10 @@ class Backoff:
         self._base = min(self._longest, self._base * FACTOR)
         return wait
 
+    def reset(self) -> None:
+        """The next wait is as short as the first."""
+        self._base = FIRST
+
 
 class Turns:
     """Whose turn it is to be tried again. Times are in seconds on a clock of the caller's."""
@@ -65,3 +69,9 @@ class Turns:
         for name in due:
             self._at[name] = now + self._backoffs[name].next()
         return due
+
+    def hurry(self, now: float) -> None:
+        """Everybody's turn is now, and the waits after it are short again."""
+        for name, backoff in self._backoffs.items():
+            backoff.reset()
+            self._at[name] = now

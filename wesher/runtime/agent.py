@@ -25,7 +25,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -173,8 +173,8 @@ def _bind(config: AgentConfig) -> tuple[socket.socket, socket.socket]:
         ) from None
 
 
-def _reload() -> None:
-    log.warning("reload is not there yet: restart wesher to change options")
+def _nothing() -> None:
+    """Until there is an agent, nothing is to be done anew."""
 
 
 class Stop:
@@ -184,10 +184,14 @@ class Stop:
         self.by_helper = asyncio.Event()
         self.asked = asyncio.Event()
         self.for_good = False
+        self.on_reload: Callable[[], None] = _nothing
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.asked.set)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         signals.release()
+
+    def _reload(self) -> None:
+        self.on_reload()
 
     def on_helper_event(self, event: Event) -> None:
         """Until there is an agent, nothing else that the helper says matters."""
@@ -221,6 +225,7 @@ class Agent:
         self._helper = helper
         self._standing = standing
         self._stop = stop
+        self._stop.on_reload = self.reload
         self._notify = notify
         self._cluster_key = saved.cluster_key
         self._started = monotonic()
@@ -250,9 +255,18 @@ class Agent:
             case Event.TERMINATE:
                 self._stop.on_helper_event(event)
             case Event.RELOAD:
-                _reload()
+                self.reload()
             case Event.REPAIRED:
                 self._peers.change(resend=True)
+
+    def reload(self) -> None:
+        """SIGHUP, to us or to the helper: find the others again now. All that was given at the start stays."""
+        log.warning("reload: every contact and whoever is missing is tried at once; other options need a restart")
+        if self._joining is not None:
+            self._joining.hurry()
+        if self._healing is not None:
+            self._healing.hurry()
+        self._notify.reloaded()
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> int:
         """Gossip until told to stop, then leave or detach. Raises HelperGone."""

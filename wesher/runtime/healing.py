@@ -53,6 +53,11 @@ class Healing:
         """Somebody has come or gone."""
         self._changed.set()
 
+    def hurry(self) -> None:
+        """Try everybody who is not there at once, and soon again."""
+        self._turns.hurry(monotonic())
+        self._changed.set()
+
     async def run(self) -> None:
         """For ever."""
         try:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from random import Random
 from typing import Final
@@ -51,6 +52,7 @@ class Joining:
         self._rng = rng
         self._backoff = backoff
         self._has_joined = False
+        self._hurried = asyncio.Event()
 
     @property
     def unanswered(self) -> list[str]:
@@ -73,16 +75,27 @@ class Joining:
             else:
                 why = _first_of((*failures, *refusals)) or "nobody there"
                 log.error("could not join cluster, retrying in %.1fs: %s", wait, why)
-            await asyncio.sleep(wait)
+            await self._pause(wait)
         self._has_joined = True
 
     async def keep(self) -> None:
         """Exchange with whoever of the contacts is not a member, again and again."""
         while self._contacts:
-            await asyncio.sleep(self._backoff.next())
+            await self._pause(self._backoff.next())
             endpoints, _ = await self._resolve()
             company = self._company()
             await self._try([endpoint for endpoint in endpoints if endpoint not in company])
+
+    def hurry(self) -> None:
+        """Resolve and try everybody at once, or where a try is under way right after it, and soon again."""
+        self._backoff.reset()
+        self._hurried.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+        self._hurried.clear()
 
     def _company(self) -> set[Endpoint]:
         """Where the others live."""

@@ -97,3 +97,28 @@ def test_nobody_is_tried_in_step_with_another():
         turns.due({"a": LONGEST}, (), 9, 0.0)
         firsts.add(turns.next(()))
     assert len(firsts) == 20
+
+
+def test_after_a_reset_the_waits_are_short_again():
+    """As at the start, whatever came before."""
+    backoff = Backoff(Random(3))
+    for _ in range(20):
+        backoff.next()
+    backoff.reset()
+    assert 0.5 * FIRST <= backoff.next() <= 1.5 * FIRST
+    assert 0.5 * FIRST * FACTOR <= backoff.next() <= 1.5 * FIRST * FACTOR
+
+
+def test_who_hurries_has_everybodys_turn_at_once():
+    """Also of who had left long ago; and then as often as at the start. Who is being tried comes right after."""
+    turns = Turns(Random(1))
+    absent = {"a": LONGEST, "b": LONGEST_AFTER_LEAVE, "c": LONGEST}
+    tries(turns, absent, 3600)
+    assert turns.due(absent, (), 9, 3600) != ["a", "b", "c"]
+    turns.hurry(3600.5)
+    assert turns.next(("c",)) == 3600.5
+    assert turns.due(absent, ("c",), 9, 3600.5) == ["a", "b"]
+    assert turns.due(absent, (), 9, 3600.5) == ["c"]
+    assert turns.next(()) <= 3600.5 + 1.5 * FIRST
+    turns.hurry(3601)
+    assert turns.due({}, (), 9, 3601) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_each_word_is_one_datagram(notified: tuple[Notify, socket.socket]) -> No
     notify.stopping()
     heard = [ear.recv(4096) for _ in range(4)]
     assert [b"READY=1\nSTATUS=in the mesh", b"STATUS=3 members", b"WATCHDOG=1", b"STOPPING=1"] == heard
+
+
+def test_a_reload_is_two_words_and_only_of_who_was_ready(notified: tuple[Notify, socket.socket]) -> None:
+    """The first with the time at which it began, which is later than the signal; the second as at the start."""
+    notify, ear = notified
+    notify.reloaded()
+    notify.ready("in the mesh")
+    began = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    notify.reloaded()
+    ready, reloading, again = (ear.recv(4096) for _ in range(3))
+    word, _, usec = reloading.partition(b"\nMONOTONIC_USEC=")
+    assert (word, again) == (b"RELOADING=1", ready)
+    assert began <= int(usec) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
 def test_a_manager_that_does_not_listen_is_never_waited_for(notified: tuple[Notify, socket.socket]) -> None:

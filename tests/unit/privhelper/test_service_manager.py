@@ -110,6 +110,30 @@ def test_reload_is_passed_on_and_nothing_else(start: Start) -> None:
 # --- what it is told -------------------------------------------------------------------------------------------------
 
 
+def test_a_reload_is_told_as_such(start: Start, manager: Callable[..., Manager]) -> None:
+    """To who waits for it; before all is ready, and once it ends, there is nothing to tell."""
+    told = manager()
+    serving = start(manager=told)
+    agent = serving.agent
+    agent.greet()
+    serving.kill(signal.SIGHUP)
+    assert Event.RELOAD is agent.read()
+    agent.ask(SetAddr(0))
+    agent.ask(SetPeers((A,)))
+    serving.kill(signal.SIGHUP)
+    assert Event.RELOAD is agent.read()
+    serving.soon(lambda: len(told.words()) == 3, "the reload is over")
+    assert ["READY=1", "RELOADING=1", "READY=1"] == told.words()
+    serving.kill(signal.SIGTERM)
+    assert Event.TERMINATE is agent.read()
+    serving.kill(signal.SIGHUP)
+    assert Event.RELOAD is agent.read()
+    agent.ask(Bye())
+    agent.hang_up()
+    assert 0 == serving.ended()
+    assert ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"] == told.words()
+
+
 def test_launched_it_is_ready_once_a_whole_set_has_come(start: Start, manager: Callable[..., Manager]) -> None:
     """And says so once."""
     told = manager()

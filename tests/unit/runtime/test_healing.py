@@ -104,3 +104,33 @@ def test_tries_that_hang_are_so_many_and_no_more():
         return rounds > 50
 
     assert dialled(*nodes, silent=silent, until=some_rounds_later) == silent[:AT_ONCE]
+
+
+class Never(Random):
+    """Nobody's turn ever comes."""
+
+    def uniform(self, _a: float, _b: float) -> float:
+        """For ever, nearly."""
+        return 1e6
+
+
+def test_who_hurries_waits_for_nobodys_turn():
+    """All of them are tried at once."""
+
+    async def run() -> list[Endpoint]:
+        node = make_node("me", endpoint(1))
+        memory = Remembered([at(2), at(3)], own_name="me", forget_after=60, most=1000, now=TODAY)
+        adapter = Adapter(node, ())
+        healing = Healing(node, adapter.dialling, memory, Turns(Never()), lambda: TODAY)
+        running = asyncio.create_task(healing.run())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert adapter.dialled == []
+        healing.hurry()
+        async with asyncio.timeout(30):
+            while len(adapter.dialled) < 2:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        return adapter.dialled
+
+    assert asyncio.run(run()) == [endpoint(2), endpoint(3)]

@@ -167,3 +167,41 @@ def test_who_was_named_is_tried_again_when_it_is_no_member():
         return dialler.dialled
 
     assert asyncio.run(run()) == [endpoint(3)] * 3
+
+
+class Long(Backoff):
+    """Waits for ever, nearly, and counts how often it is reset."""
+
+    def __init__(self) -> None:
+        super().__init__(Random(0))
+        self.resets = 0
+
+    def next(self) -> float:
+        """Too long for any test."""
+        return 1e6
+
+    def reset(self) -> None:
+        """Once for each hurry."""
+        self.resets += 1
+
+
+@pytest.mark.parametrize("found", [False, True], ids=["looking", "keeping"])
+def test_who_hurries_tries_again_at_once(found):
+    """Whether the cluster has been found or not; a hurry during a try counts after it."""
+
+    async def run() -> None:
+        node = make_node("me", endpoint(1))
+        dialler, backoff = Dialler(node), Long()
+        joining = Joining(node, dialler.dialling, [Contact("192.0.2.1", 0)], is_own, Random(0), backoff)
+        running = asyncio.create_task(joining.keep() if found else joining.find())
+        async with asyncio.timeout(30):
+            for number in range(1, 4):
+                while len(dialler.dialled) < number - found:
+                    await asyncio.sleep(0)
+                joining.hurry()
+            while len(dialler.dialled) < 3:
+                await asyncio.sleep(0)
+        assert backoff.resets == 3
+        running.cancel()
+
+    asyncio.run(run())
