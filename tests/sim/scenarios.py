@@ -10,8 +10,6 @@ Every bound is a sum of these, for the `mesh` profile (seconds):
     FORGET     74    the dead are told so for 60 s, and forgotten when the ring of up to 10 comes round, if not sooner
     SETS       11    the set under way and the next, two requests each of at most 1.5 s, and 5 s after a refusal
     GREETING    5    a helper that is slow to greet: three requests of at most 1.5 s
-
-Nobody who crashed comes back at another address.
 """
 
 from __future__ import annotations
@@ -373,23 +371,31 @@ def all_crash_at_once(cluster: Cluster) -> None:
 
 @scenario
 def one_moves(cluster: Cluster) -> None:
-    """A machine leaves, and comes back under its name at another address.
+    """A machine leaves or crashes, and comes back under its name at another address, with its disk or an empty one.
 
-    Its name is given to the new address after a failed probe of the old one: GREETING + young(GREETING) + VERDICT +
-    NEWS + SETS, and SUSPICION for whoever was still busy with its leave. Whom gossip of the leave has missed, and no
-    exchange told in time, holds the old address for dead, and until that is forgotten: FORGET.
+    Its name is given to the new address after a failed probe of the old one; where that is not known to have left, only
+    once it is dead: the probe that finds it silent and the suspicion. GREETING + young(GREETING) + STREAM, since it may
+    look at its own old address first, + 2 * VERDICT + SUSPICION + NEWS + SETS.
     """
     rng = cluster.rng
     machines = start_mesh(cluster, rng.randint(4, 7))
     machine = rng.choice(machines)
-    stop(cluster, machine)
-    cluster.run(rng.choice((0, rng.uniform(0, 2), rng.uniform(0, 30))))
-    if rng.random() < 0.3:
+    crashes = rng.random() < 0.5
+    if crashes:
+        cluster.tell(f"{machine.name} crashes")
+        machine.crash()
+    else:
+        stop(cluster, machine)
+    cluster.run(rng.choice((0, rng.uniform(0, 2), rng.uniform(0, 30), rng.uniform(60, 120))))
+    if not crashes and rng.random() < 0.3:
         cluster.converge(cluster.others(machine), within=NEWS + SETS, gone=[machine.name])
+    if rng.random() < 0.3:
+        cluster.tell(f"{machine.name} has an empty disk")
+        machine.disk.content = None
     machine.move(cluster.place())
     cluster.tell(f"{machine.name} comes back at {machine.at}")
     machine.start(rng.choice(cluster.others(machine)))
-    cluster.converge(machines, within=GREETING + young(GREETING) + VERDICT + SUSPICION + FORGET + NEWS + SETS)
+    cluster.converge(machines, within=GREETING + young(GREETING) + STREAM + 2 * VERDICT + SUSPICION + NEWS + SETS)
 
 
 # --- below and beside the mesh

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wesher.swim.io import Endpoint, from_wire
 from wesher.wire.limits import VSN
-from wesher.wire.messages import Alive, NodeState, PushNodeState
+from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,10 @@ class Member:
     def as_alive(self) -> Alive:
         """The message that announces it."""
         return Alive(self.incarnation, self.name, self.addr, self.port, self.meta, self.vsn)
+
+    def as_dead(self, accuser: str) -> Dead:
+        """The message that tells of its end: its own word where it has left, else `accuser`'s."""
+        return Dead(self.incarnation, self.name, self.name if self.state is NodeState.LEFT else accuser)
 
     def as_entry(self) -> PushNodeState:
         """Its entry in a push/pull."""

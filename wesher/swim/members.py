@@ -9,8 +9,9 @@ The rules are memberlist's (protocol 5.2 to 5.4), as a table; `i` is the incarna
 
     (1) i <= j, but other metadata: tell
 
-An alive from another address than the known one is a conflict, whatever its incarnation. Where the known one has left
-it is accepted if vacant: a leave is easily forged, and must not give a live member's name away (see succession).
+An alive from another address than the known one is a conflict, whatever its incarnation. Where the known one has left,
+or is dead and i > j, it is accepted if vacant: a leave and a death are easily forged, and must not give a live member's
+name away (see succession). Who restarts elsewhere begins above what it was; a recording of an earlier life does not.
 
 *Tell* is for a member that restarts below what is remembered of it, as Go nodes do, and meets who remembers at a
 second or third remove. Its new key shows that it is no echo of the life that ended, but that is no proof: whoever
@@ -80,7 +81,7 @@ def rule_alive(
     if held is None:
         return Ruling.ACCEPT if news.incarnation > 0 else Ruling.IGNORE
     if (news.addr, news.port) != (held.addr, held.port):
-        if held.state is not NodeState.LEFT or is_self:
+        if is_self or not may_move(held, news):
             return Ruling.CONFLICT
         return Ruling.ACCEPT if vacant else Ruling.IF_VACANT
     if is_self:
@@ -89,6 +90,11 @@ def rule_alive(
     if news.incarnation > held.incarnation:
         return Ruling.ACCEPT
     return Ruling.IGNORE if held.is_live or news.meta == held.meta else Ruling.TELL
+
+
+def may_move(held: Member, news: Alive) -> bool:
+    """Whether a name may go to another address: its holder has left, or died in an earlier life."""
+    return held.state is NodeState.LEFT or (held.state is NodeState.DEAD and news.incarnation > held.incarnation)
 
 
 def rule_suspect(held: Member | None, news: Suspect, *, is_self: bool, seconds_since_2020: int) -> Ruling:

@@ -16,7 +16,16 @@ from wesher.swim.event import Ahead, Conflict, Event, Forgotten, Gone, Joined, S
 from wesher.swim.forgetting import Answer, Forgetting, rule_forget
 from wesher.swim.io import from_wire
 from wesher.swim.member import Identity, Member
-from wesher.swim.members import CLOCK_HEADROOM, Members, Ruling, is_ahead, rule_alive, rule_dead, rule_suspect
+from wesher.swim.members import (
+    CLOCK_HEADROOM,
+    Members,
+    Ruling,
+    is_ahead,
+    may_move,
+    rule_alive,
+    rule_dead,
+    rule_suspect,
+)
 from wesher.swim.outbox import Outbox
 from wesher.swim.probe import Answered, Probe, ProbeStep, Silent, StreamPing, Why
 from wesher.swim.probing import Probing
@@ -181,6 +190,8 @@ class Membership:
             case Ruling.CONFLICT:
                 assert held is not None  # noqa: S101 - nobody conflicts with an unknown name
                 self._events.append(Conflict(held, from_wire(news.addr, news.port)))
+                if held.is_live and not is_self:
+                    self._succession.wait(news, now)
             case Ruling.REFUTE:
                 self._refute(news.incarnation)
             case Ruling.TELL:
@@ -238,7 +249,11 @@ class Membership:
                 self._refute(news.incarnation)
             case Ruling.ACCEPT:
                 assert held is not None  # noqa: S101 - the table
-                self._events.append(Gone(self._bury(held, news, now)))
+                gone = self._bury(held, news, now)
+                self._events.append(Gone(gone))
+                claim = self._succession.gone(news.node, now)
+                if claim is not None and may_move(gone, claim):
+                    self._take_alive(claim, now)
                 if self._forgetting.covers(news.node, news.incarnation):
                     self._forget(news.node)
             case _:
@@ -293,11 +308,10 @@ class Membership:
         if held.name in self._told:
             return
         self._told.add(held.name)
-        accuser = held.name if held.state is NodeState.LEFT else self._identity.name
-        self._outbox.send_only(held.endpoint, Dead(held.incarnation, held.name, accuser))
+        self._outbox.send_only(held.endpoint, held.as_dead(self._identity.name))
 
     def _look_after(self, name: str, now: float) -> None:
-        """See whether a name that was left is vacant."""
+        """See whether a name that was left, or whose holder has died, is vacant."""
         held = self._members.get(name)
         if held is not None:
             self._probing.check_vacancy(held, now)
@@ -305,16 +319,16 @@ class Membership:
             self._install(self._succession.silent(name), now)
 
     def _succeed(self, probe: Probe, now: float) -> None:
-        """Nobody answers at the address of a member that has left, unless it is another leave by now."""
-        if self._is_about_this_leave(probe):
+        """Nobody answers at the address of a member that has gone, unless it has come and gone again by now."""
+        if self._is_about_this_life(probe):
             self._install(self._succession.silent(probe.name), now)
 
     def _find_inhabited(self, probe: Probe, now: float) -> None:
-        """Somebody answers there, and has been told of the leave."""
-        told = self._is_about_this_leave(probe)
+        """Somebody answers there, and has been told of the leave, or the death."""
+        told = self._is_about_this_life(probe)
         self._install(self._succession.answered(probe.name, now, told=told), now)
 
-    def _is_about_this_leave(self, probe: Probe) -> bool:
+    def _is_about_this_life(self, probe: Probe) -> bool:
         held = self._members.get(probe.name)
         return held is None or held.incarnation == probe.incarnation
 

@@ -17,7 +17,7 @@ class Why(Enum):
     TURN = auto()
     """The member's turn in the ring: silence makes it a suspect and says something about us."""
     VACANCY = auto()
-    """Whether a member that is said to have left has: silence is what we expect."""
+    """Whether a member that is said to have left or died has: silence is what we expect."""
 
 
 @dataclass(slots=True)

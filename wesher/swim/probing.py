@@ -18,7 +18,7 @@ from wesher.swim.member import Identity, Member
 from wesher.swim.members import Members
 from wesher.swim.outbox import Outbox
 from wesher.swim.probe import Answered, Probe, ProbeStep, Relay, Silent, StreamPing, Why
-from wesher.wire.messages import Ack, Dead, IndirectPing, Nack, NodeState, Ping, Suspect
+from wesher.wire.messages import Ack, IndirectPing, Nack, NodeState, Ping, Suspect
 
 if TYPE_CHECKING:
     from random import Random
@@ -78,10 +78,10 @@ class Probing:
         return forgotten
 
     def check_vacancy(self, member: Member, now: float) -> None:
-        """Probe a member that is said to have left, and tell it so: if it has not, it can refute at once."""
+        """Probe a member that is said to have left or died, and tell it so: if it has not, it can refute at once."""
         probe = self._begin(Why.VACANCY, member, now)
-        leave = Dead(member.incarnation, member.name, member.name)
-        self._outbox.send_only(member.endpoint, self._ping(probe.seq_no, member.name), leave)
+        end = member.as_dead(self._identity.name)
+        self._outbox.send_only(member.endpoint, self._ping(probe.seq_no, member.name), end)
 
     def advance(self, now: float) -> list[ProbeStep]:
         """What probes come to by the passing of time."""

@@ -89,8 +89,8 @@ def test_an_answer_to_an_earlier_leave_does_not_count():
     assert held(node, "b").addr == WIDE
 
 
-@pytest.mark.parametrize("fate", [(), (Suspect(1, "b", "c"),), (Dead(1, "b", "c"),)])
-def test_who_has_not_left_keeps_its_form(fate):
+@pytest.mark.parametrize("fate", [(), (Suspect(1, "b", "c"),)])
+def test_who_is_alive_keeps_its_form(fate):
     """As with Go, which compares bytes: such a claim is a conflict."""
     node = knowing("b", "c")
     for news in fate:

@@ -68,12 +68,13 @@ def test_an_alive_about_us_from_another_address_is_a_conflict_too():
     assert node.me == before
 
 
-def test_a_death_does_not_free_a_name():
-    """Memberlist's rule; who moves has to leave, or to wait until it is forgotten."""
+@pytest.mark.parametrize("incarnation", [1, 5])
+def test_a_death_frees_no_name_for_an_earlier_life(incarnation):
+    """Who moves begins above what it was; a recording of where it once lived does not. See succession for who does."""
     node = knowing("b", "c")
-    node.receive_datagram(sealed(Dead(1, "b", "c")), STRANGER, START)
+    node.receive_datagram(sealed(alive("b", 2, 5), Dead(5, "b", "c")), STRANGER, START)
     node.events()
-    node.receive_datagram(sealed(alive("b", 9, 5, b"new")), STRANGER, START)
+    node.receive_datagram(sealed(alive("b", 9, incarnation, b"old")), STRANGER, START)
     assert [(type(e), e.member.name) for e in node.events()] == [(Conflict, "b")]
 
 

@@ -45,7 +45,7 @@ ALIVE_OTHER = {
     #                 same address, same meta   same address, other meta   another address
     NodeState.ALIVE: ("..A.", "..A.", "CCC."),
     NodeState.SUSPECT: ("..A.", "..A.", "CCC."),
-    NodeState.DEAD: ("..A.", "TTA.", "CCC."),  # restarted, perhaps: it may outbid
+    NodeState.DEAD: ("..A.", "TTA.", "CCV."),  # restarted, perhaps, there or elsewhere: it may outbid
     NodeState.LEFT: ("..A.", "TTA.", "VVV."),  # its name is free, if it has really left
 }
 
@@ -113,10 +113,10 @@ def test_an_alive_about_another(state, leaving):
 
 
 @pytest.mark.parametrize("state", NodeState)
-def test_an_old_address_that_is_vacant_matters_only_to_who_has_left(state):
-    """A live member that misses a probe keeps its name, and so does a dead one."""
+def test_an_old_address_that_is_vacant_matters_only_to_who_has_gone(state):
+    """A live member that misses a probe keeps its name; the dead lose it to a later life only."""
     about = {"is_self": False, "leaving": False, "vacant": True}
-    assert alive(state, ELSEWHERE, **about) == ("AAA." if state is NodeState.LEFT else "CCC.")
+    assert alive(state, ELSEWHERE, **about) == {NodeState.LEFT: "AAA.", NodeState.DEAD: "CCA."}.get(state, "CCC.")
     assert alive(state, HERE, **about) == "..A."
 
 
