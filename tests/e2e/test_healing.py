@@ -115,3 +115,35 @@ def test_a_member_is_remembered_for_the_time_given(make_lab: Callable[[int], Lab
     await_mesh(nodes)
     until(lambda: saved(short) == {long.name: "alive"}, 10, "forgotten by one")
     until(lambda: saved(long) == {"ghost": "failed", short.name: "alive"}, 10, "remembered by the other")
+
+
+def move(node: Node, to: str) -> None:
+    """Give the node's interface another address in place of the one it has."""
+    node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
+    node.run("ip", "address", "add", f"{to}/24", "dev", "eth0")
+    node.address = to
+
+
+@pytest.mark.parametrize("how", ["left", "crashed"])
+def test_a_node_that_comes_back_at_another_address_is_followed_by_all(how: str, make_lab: Callable[[int], Lab]) -> None:
+    """Whether it left or crashed; started without an option, and at once."""
+    nodes = make_lab(4).nodes
+    running = start_mesh(nodes)
+    moved, others = nodes[3], nodes[:3]
+    if how == "left":
+        running[3].signal(signal.SIGTERM)
+        assert running[3].wait(10) == 0
+    else:
+        running[3].kill()
+    move(moved, "192.168.77.44")
+    moved.start("--user", USERS)
+    until(lambda: status(moved), 10, "it is up")
+    for node in others:
+        until(lambda n=node: gossip_address(n, moved.name) == "192.168.77.44:7946", 10, f"{node.name} follows it")
+    await_mesh(nodes)
+
+
+def gossip_address(node: Node, name: str) -> str | None:
+    """Where the node holds a live member to be."""
+    (found,) = (peer for peer in status(node)["peers"] if peer["name"] == name)
+    return found["gossip_addr"] if found["state"] == "alive" else None

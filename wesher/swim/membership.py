@@ -190,8 +190,7 @@ class Membership:
             case Ruling.CONFLICT:
                 assert held is not None  # noqa: S101 - nobody conflicts with an unknown name
                 self._events.append(Conflict(held, from_wire(news.addr, news.port)))
-                if held.is_live and not is_self:
-                    self._succession.wait(news, now)
+                self._succession.wait(news, now)
             case Ruling.REFUTE:
                 self._refute(news.incarnation)
             case Ruling.TELL:

@@ -65,7 +65,10 @@ class Succession:
             self._claims[news.node] = _Claim(news, now + PATIENCE, now, at_home)
 
     def wait(self, news: Alive, now: float) -> None:
-        """Somebody announces himself elsewhere under the name of a member that counts as alive."""
+        """Somebody announces himself elsewhere under a name whose holder counts as alive, or died in a later life.
+
+        Of the latter nothing comes: the holder comes back first, or is forgotten.
+        """
         self._waiting = {name: (claim, until) for name, (claim, until) in self._waiting.items() if now < until}
         if news.node in self._waiting or len(self._waiting) < MAX_CLAIMS:
             self._waiting[news.node] = (news, now + WAITING)

@@ -287,7 +287,18 @@ def test_who_is_heard_of_alive_again_makes_an_end_of_claims():
     node.receive_datagram(sealed(replace(LATER, incarnation=9)), STRANGER, START)
     node.receive_datagram(sealed(alive("b", 2, 3), Dead(3, "b", "c")), STRANGER, START + 1)
     pass_time(node, START + 20)
-    assert held(node, "b").state is NodeState.DEAD
+    assert (held(node, "b").state, held(node, "b").endpoint) == (NodeState.DEAD, endpoint(2))
+
+
+def test_an_earlier_life_that_waits_gets_nothing_by_a_death():
+    """A recording of where the member once lived; it is no second conflict either."""
+    node = knowing("b", "c")
+    node.receive_datagram(sealed(alive("b", 2, 5), replace(LATER, incarnation=5)), STRANGER, START)
+    hush(node)
+    node.receive_datagram(sealed(Dead(5, "b", "c")), STRANGER, START + 1)
+    assert [type(event) for event in node.events()] == [Gone]
+    pass_time(node, START + 20)
+    assert (held(node, "b").state, held(node, "b").endpoint) == (NodeState.DEAD, endpoint(2))
 
 
 def test_claims_wait_for_so_long_and_are_so_many():
@@ -301,6 +312,15 @@ def test_claims_wait_for_so_long_and_are_so_many():
     assert succession.gone("n1", START + WAITING) == alive("n1", 9, 2)
     assert succession.gone("n2", START + WAITING) is None
     assert succession.gone(f"n{MAX_CLAIMS}", START) is None
+
+
+def test_claims_that_have_waited_for_long_make_room():
+    """Or a flood of them would be in the way for ever."""
+    succession = Succession(1.0)
+    for number in range(MAX_CLAIMS):
+        succession.wait(alive(f"n{number}", 9, 1), START)
+    succession.wait(alive("early", 9, 1), START + WAITING - 0.001)
+    assert succession.gone("early", START + WAITING) is None
     succession.wait(alive("later", 9, 1), START + WAITING)
     assert succession.gone("later", START + WAITING) == alive("later", 9, 1)
 
