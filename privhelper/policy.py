@@ -139,11 +139,11 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything a verdict rests on besides the wanted set itself."""
+    """Everything a verdict rests on besides the wanted set itself. `own_address` None: this node is to have none."""
 
     overlay_net: Network
     node_name: str
-    own_address: Address
+    own_address: Address | None
     own_key: bytes
     max_peers: int
     etc_hosts: bool

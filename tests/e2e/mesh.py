@@ -64,6 +64,12 @@ def managed_names(node: Node, interface: str = INTERFACE) -> dict[str, str]:
     return {fields[1]: fields[0] for fields in lines}
 
 
+def rename(node: Node, name: str) -> None:
+    """Give the machine another host name, by which it is known from now on."""
+    node.run("sh", "-c", f"echo {name} > /proc/sys/kernel/hostname")
+    node.name = name
+
+
 def public_key(node: Node, interface: str = INTERFACE) -> str:
     """The node's own WireGuard public key, from the device; "(none)" where it has none."""
     return node.run("wg", "show", interface, "public-key").stdout.strip()

@@ -22,6 +22,7 @@ from tests.e2e.mesh import (
     managed_names,
     overlay_addresses,
     peer_keys,
+    rename,
     start,
     start_mesh,
     status,
@@ -82,11 +83,6 @@ def await_tunnels(nodes: list[Node]) -> None:
         for other in nodes:
             if other is not node:
                 until(partial(in_tunnel, node, other), 15, f"{node.name} reaches {other.name} through the overlay")
-
-
-def rename(node: Node, name: str) -> None:
-    """Give the machine another host name."""
-    node.run("sh", "-c", f"echo {name} > /proc/sys/kernel/hostname")
 
 
 # --- the link and WireGuard

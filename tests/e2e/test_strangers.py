@@ -11,20 +11,30 @@ from pathlib import Path
 import pytest
 
 from privhelper.addressing import derive
-from tests.e2e.mesh import CLUSTER_KEY, managed_names, peer_keys, start, start_mesh, status
+from tests.e2e.mesh import (
+    CLUSTER_KEY,
+    managed_names,
+    overlay_addresses,
+    peer_keys,
+    pings_by_name,
+    start_mesh,
+    status,
+)
 from tests.lab import Lab, Node, until
-from wesher.mesh.node_meta import MetaForm, NodeMeta, encode
+from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta, encode
+from wesher.swim.members import HIGHEST
 
 pytestmark = pytest.mark.root
 
 SOURCE = (Path(__file__).parent / "stranger.py").read_text()
+YOUNG = Claim(0, HIGHEST)
 NET = ip_network("10.20.30.0/24")  # small, so that a name for a chosen address is quickly found
 
 
-def meta(name: str, key: bytes, address: IPv4Address | None = None) -> bytes:
-    """Metadata as an honest node of this name would announce it."""
+def meta(name: str, key: bytes, address: IPv4Address | None = None, claim: Claim | None = None) -> bytes:
+    """Metadata as an honest node of this name would announce it, a Go node without a `claim`."""
     found = address or derive(NET, name.encode(), 0)
-    return encode(NodeMeta(found, key, MetaForm.V03, None))
+    return encode(NodeMeta(found, key, MetaForm.V03, claim))
 
 
 def with_unreadable_key(name: str) -> bytes:
@@ -61,7 +71,7 @@ def test_bad_members_cost_only_themselves(make_lab: Callable[[int], Lab]) -> Non
         "garbage": b"\x99\x98\x97",
         "badkey": with_unreadable_key("badkey"),
         "new\n192.0.2.66\tline": meta("new\n192.0.2.66\tline", b"\x05" * 32),
-        twin: meta(twin, b"\x06" * 32),
+        twin: meta(twin, b"\x06" * 32, claim=YOUNG),
         "outside": meta("outside", b"\x07" * 32, ip_address("192.0.2.1")),
         "thief": meta("thief", b"\x08" * 32, derive(NET, third.name.encode(), 0)),
         "localhost": meta("localhost", b"\x09" * 32),
@@ -104,16 +114,18 @@ def test_bad_members_cost_only_themselves(make_lab: Callable[[int], Lab]) -> Non
             assert node is other or node.ping(other.name)
 
 
-def test_of_two_names_with_one_address_the_later_is_refused(make_lab: Callable[[int], Lab]) -> None:
-    """Who is in force keeps the address; the node that comes later is the one named."""
+def test_a_member_that_cannot_move_keeps_its_address_and_ours_moves(make_lab: Callable[[int], Lab]) -> None:
+    """A Go node knows of no other address than its first: whoever comes first or later, ours takes its next."""
     first, second, stranger = make_lab(3).nodes
-    start_mesh([first], "--overlay-net", str(NET))
+    running = start_mesh([first, second], "--overlay-net", str(NET))
+    old = managed_names(first)[second.name]
     twin = name_with_address_of(second.name)
     let_in(stranger, {twin: meta(twin, b"\x06" * 32)}, first.address)
-    until(lambda: twin in managed_names(first), 10, "the twin is a peer")
-    start(second, "--join", first.address, "--overlay-net", str(NET))
 
-    until(lambda: status(first)["refused"], 10, "somebody is refused")
-    refused = {entry["name"]: entry["peer_reason"] for entry in status(first)["refused"]}
-    assert {second.name: f"overlay address belongs to {twin}"} == refused
-    assert managed_names(first) == {twin: str(derive(NET, second.name.encode(), 0))}
+    until(lambda: managed_names(first).get(twin) == old, 15, "the twin has the address")
+    until(lambda: set(managed_names(first)) == {twin, second.name}, 15, "the other has another")
+    until(lambda: managed_names(second).get(twin) == old, 15, "for both")
+    assert overlay_addresses(second) == {managed_names(first)[second.name]} != {old}
+    until(lambda: pings_by_name(first, second) and pings_by_name(second, first), 10, "they reach each other")
+    assert f"overlay address {old} is {twin}'s by right" in running[1].stderr_text()
+    assert (status(first)["refused"], status(second)["refused"]) == ([], [])

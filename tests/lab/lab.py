@@ -240,8 +240,8 @@ class Node:
         self.write("/etc/hosts", content, mode=0o644)
 
     def resolve(self, name: str) -> str:
-        """The IPv4 address a program in the node gets for a host name."""
-        return self.run("getent", "ahostsv4", name).stdout.split()[0]
+        """The address a program in the node gets first for a host name."""
+        return self.run("getent", "ahosts", name).stdout.split()[0]
 
     def ping(self, target: str, timeout: float = 1) -> bool:
         """Whether one ICMP echo to an address or name is answered in time."""

@@ -22,10 +22,9 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from typing import Final
 
-from privhelper.addressing import derive
 from privhelper.policy import HostsVerdict, name_verdict
 from privhelper.protocol import Peer
-from tests.sim.machine import OVERLAY_NET, Life, Machine
+from tests.sim.machine import Life, Machine
 from wesher.swim.exchanges import MAX_STREAMS
 from wesher.swim.node import Node
 from wesher.swim.probing import MAX_RELAYS
@@ -203,9 +202,9 @@ def _on_the_device(machine: Machine, in_force: Collection[Peer]) -> Iterator[str
 
 def _peer(machine: Machine) -> Peer | None:
     helper = machine.helper
-    if helper is None or helper.tunnels.public_key is None:
+    address = machine.overlay_addr
+    if helper is None or helper.tunnels.public_key is None or address is None:
         return None
-    address = derive(OVERLAY_NET, machine.name.encode(), 0)
     return Peer(helper.tunnels.public_key, machine.at.ip, address, machine.name)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import Final
 
+from privhelper.addressing import Network
 from tests.sim import checkers
-from tests.sim.machine import RETAIN_FAILED, Machine
+from tests.sim.machine import OVERLAY_NET, RETAIN_FAILED, Machine
 from tests.sim.network import endpoint
 from tests.sim.underlay import START, Underlay, Weather, nothing_is_cut
 from wesher.swim.io import Endpoint
@@ -37,6 +38,8 @@ class Cluster:
     """
 
     def __init__(self, seed: int | str, *, tell: Callable[[str], None] | None = None) -> None:
+        self.overlay_net: Network = OVERLAY_NET
+        """Of machines that are added from now on."""
         self.underlay = Underlay(seed, keep_trace=False)
         self.machines: dict[str, Machine] = {}
         self.rng = Random(f"story of {seed}")
@@ -87,6 +90,8 @@ class Cluster:
             touched=self._touch,
             blame=self._blame,
             retain_failed=retain_failed,
+            overlay_net=self.overlay_net,
+            shakes=self._shakes,
         )
         return machine
 
@@ -98,6 +103,18 @@ class Cluster:
     def others(self, machine: Machine) -> list[Machine]:
         """All but this one."""
         return [other for other in self.machines.values() if other is not machine]
+
+    def _shakes(self, machine: Machine, key: bytes) -> bool:
+        """Whether a WireGuard handshake would succeed: both have each other for peers, and their packets pass."""
+        ours = machine.helper
+        for other in self.machines.values():
+            theirs = other.helper
+            if ours is None or theirs is None or theirs.device.key != key or ours.device.key is None:
+                continue
+            know = ours.device.peers.get(key) == other.at.ip, theirs.device.peers.get(ours.device.key) == machine.at.ip
+            is_cut = (self.weather.cut("udp", *way) for way in ((machine.at, other.at), (other.at, machine.at)))
+            return all(know) and not any(is_cut)
+        return False
 
     def promise(self, checker: Callable[[], Iterable[str]]) -> None:
         """From now on this must hold too, whenever anybody has changed."""

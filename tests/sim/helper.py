@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
 from privhelper.monitor import Monitor
 from privhelper.options import Pinned
-from privhelper.protocol import Event, Violation, encode_event
+from privhelper.protocol import Event, PeerStatus, Violation, encode_event
 from privhelper.server import CHECK_EVERY, FIRST_PAUSE, LONGEST_PAUSE, TERMINATE_WITHIN
 from privhelper.tunnels import Tunnels
 from tests.contract.fakes import FakeDevice, FakeHosts, FakeLink, Kernel
 from tests.sim.sockets import LineEnd
 from tests.sim.underlay import Underlay
+from wesher.runtime.clock import EPOCH_2020
 
 LINGER: Final = 300.0
 """Seconds that a listening helper keeps everything for an agent that went without a word: the default."""
@@ -35,10 +36,22 @@ class _Device(FakeDevice):
     """A fake device whose keys are nobody else's."""
 
     owner: str = ""
+    shakes: Callable[[bytes], bool] = lambda _: False
+    """Whether a handshake with the peer of that key would succeed now."""
+    calendar: Callable[[], float] = lambda: 0.0
+    """In seconds since 2020."""
+    _shaken: dict[bytes, int] = field(default_factory=dict)
+
+    def status(self) -> list[PeerStatus]:
+        """As if there were always traffic: whoever can shake hands has just done so."""
+        now = EPOCH_2020 + int(self.calendar())
+        self._shaken |= {key: now for key in self.peers if self.shakes(key)}
+        return [replace(found, last_handshake=self._shaken.get(found.public_key, 0)) for found in super().status()]
 
     def create(self, port: int, keepalive: int = 0) -> bytes:
         """A new key; no peer."""
         super().create(port, keepalive)
+        self._shaken.clear()
         self.key = hashlib.sha256(f"{self.owner} {self._keys_made}".encode()).digest()[:31] + b"\x01"
         self._given = (self.key, port)
         return self.key

@@ -26,7 +26,7 @@ from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta
 from wesher.mesh.node_meta import encode as encode_meta
 from wesher.swim.io import Endpoint, StreamAccepted, StreamConnected, StreamData, StreamEnded, StreamInput
 from wesher.swim.member import Member
-from wesher.swim.members import highest_sane
+from wesher.swim.members import CLOCK_IS_SET, highest_sane
 from wesher.wire.codec import encode
 from wesher.wire.errors import WireError
 from wesher.wire.keyring import Keyring
@@ -236,7 +236,7 @@ class Attacker:
         name = self._rng.choice(names)
         key = self._rng.choice((peer_key or bytes(32), self._rng.randbytes(31) + b"\0", bytes(32)))
         claimed = self._rng.choice((address, derive(OVERLAY_NET, name.encode(), self._rng.randint(0, 15))))
-        form, claim = self._rng.choice(tuple(MetaForm)), self._rng.choice((None, Claim(0, 1)))
+        form, claim = self._rng.choice(tuple(MetaForm)), self._rng.choice((None, Claim(0, CLOCK_IS_SET), Claim(255, 1)))
         yield self._remember(self._alive(name, meta=encode_meta(NodeMeta(claimed, key, form, claim))))
 
     def _invent_badly(self, victim: Machine) -> Iterator[Message]:

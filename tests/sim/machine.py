@@ -20,6 +20,7 @@ from ipaddress import IPv4Network
 from random import Random
 from typing import Any, Final
 
+from privhelper.addressing import Address, Network
 from privhelper.notify import Notify
 from privhelper.options import Pinned
 from privhelper.policy import Surroundings
@@ -102,6 +103,8 @@ class Machine:
         touched: Callable[[Machine], None],
         blame: Callable[[Machine, str], None],
         retain_failed: float = RETAIN_FAILED,
+        overlay_net: Network = OVERLAY_NET,
+        shakes: Callable[[Machine, bytes], bool] = lambda *_: False,
     ) -> None:
         self.name = name
         self.at = at
@@ -122,6 +125,8 @@ class Machine:
         self._touched = touched
         self._blame = blame
         self._retain_failed = retain_failed
+        self._overlay_net = overlay_net
+        self._shakes = shakes
         self._highest: int | None = None
         self._helpers = 0
         self._effort = 0.0
@@ -136,6 +141,11 @@ class Machine:
     def agent(self) -> Agent | None:
         """The agent, from the helper's greeting to its end."""
         return self.life.agent if self.life is not None else None
+
+    @property
+    def overlay_addr(self) -> Address | None:
+        """Its own, as the helper gave it."""
+        return self.helper.tunnels._own_address if self.helper is not None else None
 
     # --- what its administrator does
 
@@ -221,7 +231,7 @@ class Machine:
 
     def _start_helper(self) -> None:
         self._helpers += 1
-        pinned = Pinned(self.name, OVERLAY_NET, "wgoverlay", 51820, 1420, 1000, 0, True, "/etc/hosts", "")
+        pinned = Pinned(self.name, self._overlay_net, "wgoverlay", 51820, 1420, 1000, 0, True, "/etc/hosts", "")
         self.helper = helper = Helper(
             self._underlay,
             pinned,
@@ -232,6 +242,8 @@ class Machine:
             on_change=self._on_view,
             on_end=lambda _: self._helper_ended(helper),
         )
+        helper.device.shakes = partial(self._shakes, self)
+        helper.device.calendar = self.calendar
         helper.link.around = Surroundings(addresses=frozenset((self.at.ip,)))
         helper.pause(self._stopped_until)
 

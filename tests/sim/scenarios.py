@@ -10,6 +10,8 @@ Every bound is a sum of these, for the `mesh` profile (seconds):
     FORGET     74    the dead are told so for 60 s, and forgotten when the ring of up to 10 comes round, if not sooner
     SETS       11    the set under way and the next, two requests each of at most 1.5 s, and 5 s after a refusal
     GREETING    5    a helper that is slow to greet: three requests of at most 1.5 s
+    MOVES      30    an address that is another's by right is given up; five moves of one life, each after a wait that
+                     doubles, and each with a request to the helper and a write to the disk
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Network
 from typing import Final
 
+from privhelper.addressing import Address, derive, is_edge
 from tests.sim.cluster import Cluster
 from tests.sim.helper import SLOWEST
 from tests.sim.hostile import MOST_FAKES, Attacker
 from tests.sim.machine import Machine
 from tests.sim.underlay import TODAY
+from wesher.mesh.addresses import FIRST_WAIT
 from wesher.mesh.rejoin import LONGEST
 from wesher.runtime.peers import RETRY_AFTER
 from wesher.swim.config import SwimConfig, suspicion_timeout
@@ -37,6 +42,7 @@ STREAM: Final = MESH.stream_timeout
 FORGET: Final = MESH.gossip_to_the_dead + 2 * 10 * MESH.probe_interval
 SETS: Final = 4 * SLOWEST + RETRY_AFTER
 GREETING: Final = 3 * SLOWEST + 0.5
+MOVES: Final = sum(1.5 * FIRST_WAIT * 2**move + SLOWEST + 0.5 for move in range(5))
 STOP: Final = 20.0
 """A stop: leaving takes at most five seconds, and then a set may be under way, and BYE."""
 
@@ -396,6 +402,72 @@ def one_moves(cluster: Cluster) -> None:
     cluster.tell(f"{machine.name} comes back at {machine.at}")
     machine.start(rng.choice(cluster.others(machine)))
     cluster.converge(machines, within=GREETING + young(GREETING) + STREAM + 2 * VERDICT + SUSPICION + NEWS + SETS)
+
+
+# --- addresses
+
+
+@scenario
+def names_collide(cluster: Cluster) -> None:
+    """In a net of fourteen addresses two or three names meet on one, and the others on theirs soon enough; machines
+    start, restart with their disk or an empty one, and are cut off from each other. In the end everybody has an address
+    of its own, and all agree whose is whose.
+
+    That needs the mesh to be whole first, as after the worst of it, a crash or a cut: GREETING + young(GREETING) +
+    VERDICT + WAIT + STREAM + SUSPICION + NEWS. Then whoever has lost its address moves: MOVES, and the last one's news
+    has to spread: NEWS + SETS.
+    """
+    rng = cluster.rng
+    cluster.overlay_net = IPv4Network("10.77.0.0/28")
+    names = _meeting_names(cluster, rng.randint(2, 3), rng.randint(1, 4))
+    machines = [cluster.add(name) for name in names]
+    rivals = machines[: len(machines) // 2 + 1]
+    cluster.tell(f"of {', '.join(names)} the first meet on one address")
+    if rng.random() < 0.5:
+        alone = rng.sample(machines, len(machines) // 2)
+        cluster.tell(f"{', '.join(machine.name for machine in alone)} cut off")
+        cluster.cut(*alone)
+    for machine in rng.sample(machines, len(machines)):
+        machine.start(*cluster.others(machine))
+        cluster.run(rng.choice((0, rng.uniform(0, 2), rng.uniform(0, 10))))
+    bound = GREETING + young(GREETING) + VERDICT + WAIT + STREAM + SUSPICION + 2 * NEWS + MOVES + SETS
+    cluster.run(rng.uniform(0, 20))
+    cluster.calm()
+    cluster.converge(machines, within=bound)
+    for _ in range(rng.randint(1, 3)):
+        machine = rng.choice(rivals)
+        match rng.choice(("crash", "empty", "restart", "cut")):
+            case "restart":
+                restart(cluster, machine, *cluster.others(machine))
+            case "cut":
+                cluster.tell(f"{machine.name} is cut off")
+                cluster.cut(machine)
+                cluster.run(rng.choice((rng.uniform(1, 20), rng.uniform(60, 200))))
+                cluster.calm()
+            case how:
+                cluster.tell(f"{machine.name} crashes{' and forgets' if how == 'empty' else ''}")
+                machine.crash()
+                cluster.run(rng.choice((0, rng.uniform(0, 20), rng.uniform(60, 200))))
+                if how == "empty":
+                    machine.disk.content = None
+                machine.start(*cluster.others(machine))
+        cluster.run(rng.choice((0, rng.uniform(0, 5))))
+    cluster.calm()
+    cluster.converge(machines, within=bound)
+
+
+def _meeting_names(cluster: Cluster, meeting: int, others: int) -> list[str]:
+    """So many names that meet on one address of the net which they can have, and others."""
+    net = cluster.overlay_net
+    by_address: dict[Address, list[str]] = {}
+    for number in range(1000):
+        name = f"m{cluster.rng.randrange(10_000)}-{number}"
+        address = derive(net, name.encode(), 0)
+        found = by_address.setdefault(address, [])
+        found.append(name)
+        if len(found) == meeting and not is_edge(net, address):
+            return [*found, *(f"n{number}" for number in range(others))]
+    raise AssertionError("a thousand names never met in a net of sixteen addresses")
 
 
 # --- below and beside the mesh

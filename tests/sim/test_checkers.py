@@ -24,7 +24,7 @@ def is_found(fault: str, scenario: str, seeds: Iterable[int] = range(10)) -> boo
 
 def keep_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent asks for whatever members claim, also what another one has."""
-    monkeypatch.setattr("wesher.mesh.desired._without_doubles", lambda peers: (list(peers), []))
+    monkeypatch.setattr("wesher.mesh.desired._without_doubles", lambda peers, *_: (list(peers), []))
 
 
 def test_a_violation_by_an_honest_agent_is_a_fault(monkeypatch):
@@ -136,10 +136,11 @@ def test_a_restart_that_loses_tunnels_is_a_fault(monkeypatch):
     [
         ("wesher.runtime.peers.Peers.change", "some_crash", "does not have"),
         ("wesher.swim.membership.Membership._refute", "some_are_paused", "for alive"),
+        ("wesher.runtime.moving.better_right", "names_collide", "in force as it is"),
     ],
 )
 def test_a_mesh_that_does_not_become_whole_is_a_fault(monkeypatch, broken, scenario, problem):
-    """Sets that are not sent, accusations that are not refuted."""
+    """Sets that are not sent, accusations that are not refuted, addresses that nobody gives up."""
     monkeypatch.setattr(broken, lambda *args, **kwargs: None)
     assert is_found(problem, scenario, range(30))
 

@@ -172,6 +172,12 @@ def decode(data: bytes) -> NodeMeta:
     return found
 
 
+def overlay_addr(data: bytes | None) -> IPv4Address | IPv6Address | None:
+    """The address that is claimed with these bytes, whether its owner may have it or not; None where there is none."""
+    found = None if data is None else _decoded(data)
+    return found.overlay_addr if isinstance(found, NodeMeta) else None
+
+
 @lru_cache(maxsize=8000)  # twice the highest --max-peers: metadata changes rarely and is asked for at every event
 def _decoded(data: bytes) -> NodeMeta | MetaFault:
     """The fault is remembered too, or who sends what does not parse would have it parsed at every event."""

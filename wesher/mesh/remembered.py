@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from privhelper.addressing import Address
 from wesher.mesh.desired import is_printable
+from wesher.mesh.node_meta import overlay_addr
 from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.swim.member import Member
 from wesher.swim.members import CLOCK_IS_SET
@@ -46,6 +48,10 @@ class Remembered:
     def nodes(self) -> tuple[SavedNode, ...]:
         """All of them, first come first."""
         return tuple(self._nodes.values())
+
+    def addresses(self) -> set[Address]:
+        """The overlay addresses that they claimed last."""
+        return {address for node in self._nodes.values() if (address := overlay_addr(node.meta)) is not None}
 
     def observe(self, members: Iterable[Member], now: int) -> None:
         """Gossip has `members` now: note how each is seen, and forget whose time is up."""

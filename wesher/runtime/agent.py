@@ -36,9 +36,9 @@ from privhelper.lockdown import Lockdown, NoSandbox
 from privhelper.notify import Notify
 from privhelper.protocol import Bye, Event, Failed, InForce
 from wesher.config import AgentConfig, Contact
-from wesher.mesh.addresses import first_incarnation
+from wesher.mesh.addresses import Moves, first_incarnation
 from wesher.mesh.meta_form import FormChoice, parse_meta_format
-from wesher.mesh.node_meta import NodeMeta, encode
+from wesher.mesh.node_meta import Claim, NodeMeta, encode
 from wesher.mesh.rejoin import Backoff, Turns
 from wesher.mesh.remembered import Remembered
 from wesher.mesh.retained import Retained, saved_peers
@@ -53,6 +53,7 @@ from wesher.runtime.gossip import Gossip, bind
 from wesher.runtime.healing import Healing
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.joining import Joining
+from wesher.runtime.moving import Moving
 from wesher.runtime.peers import Peers
 from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
@@ -237,6 +238,9 @@ class Agent:
         self._retained.adopt(saved_peers(saved.nodes, alive_since=seconds_since_2020() - config.retain_failed))
         self._retained.adopt(standing.in_force.values())
         self._peers = Peers(helper, standing.policy(), self._node.members, self._retained, standing.in_force)
+        self._moving = Moving(
+            helper, standing, self._node.members, self._peers, self._remembered.addresses, Moves(self._rng), self._move
+        )
         self._gossip: Gossip | None = None
         self._dialling: Dialling | None = None
         self._joining: Joining | None = None
@@ -281,10 +285,14 @@ class Agent:
         self._dialling = dialling = Dialling(self._node, gossip)
         self._joining = Joining(self._node, dialling, self._contacts(), self._is_own, self._rng, Backoff(self._rng))
         self._healing = Healing(self._node, dialling, self._remembered, Turns(self._rng), seconds_since_2020)
+        if not self._is_saved(self._standing.claim):  # what others hear of is not to be forgotten
+            await self._save()
         await gossip.start()
         log.info("%s is %s", ascii(self._node.identity.name), self._standing.address)
         try:
-            await self._until_stopped([self._peers.run(), self._keep_saved(), *self._keep_company(), self._beat()])
+            await self._until_stopped(
+                [self._peers.run(), self._moving.run(), self._keep_saved(), *self._keep_company(), self._beat()]
+            )
             self._notify.stopping()
             leaving = self._stop.for_good or not self._config.split or await self._helper_ends()
             if leaving:
@@ -324,6 +332,7 @@ class Agent:
             problems=report.problems(
                 failures=self._peers.failures,
                 hosts=self._peers.hosts,
+                address=self._moving.problem,
                 unanswered=self._joining.unanswered if self._joining is not None else (),
             ),
         )
@@ -395,6 +404,20 @@ class Agent:
     def _meta(self) -> bytes:
         standing = self._standing
         return encode(NodeMeta(standing.address, standing.pinned.public_key, self._form.current, standing.claim))
+
+    def _is_saved(self, claim: Claim) -> bool:
+        own = self._saved.own_for(self._standing.pinned.node_name)
+        return own is not None and (own.attempt, own.claim_time) == (claim.attempt, claim.claim_time)
+
+    async def _move(self, standing: Standing) -> None:
+        """This node has another overlay address from now on."""
+        self._standing = standing
+        self._peers.policy = standing.policy()
+        self._peers.change()
+        await self._save()
+        self._node.update_meta(self._meta(), monotonic())
+        if self._gossip is not None:
+            self._gossip.settle()
 
     def _choose_form(self) -> None:
         """Announce metadata in the form that this mesh's Go members read, now or when they have been so for a while."""
@@ -498,6 +521,7 @@ class Agent:
             case Joined(member) | Updated(member) | Gone(member):
                 log.info("member %s: %s", ascii(member.name), type(event).__name__.lower())
                 self._peers.change()
+                self._moving.changed()
                 self._unsaved.set()
                 if self._healing is not None:
                     self._healing.changed()

@@ -10,20 +10,25 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 from privhelper.policy import HOSTS_REASONS, PEER_REASONS, HostsVerdict, PeerVerdict, Policy
 from privhelper.protocol import Failed, HostsResult, HostsWritten, Peer, Reply, Verdicts
-from wesher.mesh.desired import Refusal, desired
+from wesher.mesh.contest import HANDSHAKE_COUNTS
+from wesher.mesh.desired import Desired, Refusal, desired
 from wesher.mesh.reconcile import reconcile
 from wesher.mesh.retained import Retained
-from wesher.runtime.clock import monotonic
+from wesher.runtime.clock import EPOCH_2020, monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
 from wesher.runtime.helper_client import HelperClient
 from wesher.swim.member import Member
 
 RETRY_AFTER: Final = 5.0
 """Seconds until a set that the kernel refused in part is sent again."""
+
+HANDSHAKES_EVERY: Final = 10.0
+"""Seconds between two looks at when tunnels shook hands last, while that may decide who has an address."""
 
 log = logging.getLogger("agent")
 
@@ -45,13 +50,17 @@ class Peers:
         self.hosts: HostsResult | None = None
         self.applied = asyncio.Event()
         """Set once a whole set has come through."""
+        self.policy = policy
+        """What members are judged by; this node's own address may change."""
         self._helper = helper
-        self._policy = policy
         self._members = members
         self._retained = retained
         self._kept: tuple[Peer, ...] = ()
         self._applied: tuple[Peer, ...] | None = None
         self._doubts = 0
+        self._proven: frozenset[bytes] = frozenset()
+        self._looked_at = -inf
+        self._look_again = False
         self._by_helper: tuple[Refusal, ...] = ()
         self._complaints = Complaints()
         self._changed = asyncio.Event()
@@ -81,14 +90,14 @@ class Peers:
             await self._apply()
 
     def _until_less(self) -> float | None:
-        at = self._retained.next_change()
-        return None if at is None else max(0.05, at - monotonic())
+        times = [at for at in (self._retained.next_change(),) if at is not None]
+        if self._look_again:
+            times.append(self._looked_at + HANDSHAKES_EVERY)
+        return max(0.05, min(times) - monotonic()) if times else None
 
     async def _apply(self) -> None:
-        members = list(self._members())
-        self._kept = self._retained.update(members, self.in_force, monotonic())
-        want = desired(members, self._policy, self.in_force, self._kept)
-        requests = reconcile(self._applied, want.peers, write_hosts=self._policy.etc_hosts)
+        want = await self._wanted()
+        requests = reconcile(self._applied, want.peers, write_hosts=self.policy.etc_hosts)
         if requests:
             self._applied, doubts = None, self._doubts
             replies = await self._helper.ask_all(requests)
@@ -99,6 +108,22 @@ class Peers:
             else:
                 asyncio.get_running_loop().call_later(RETRY_AFTER, self.change)
         self._report((*want.refused, *self._by_helper))
+
+    async def _wanted(self) -> Desired:
+        """What is wanted now. When tunnels shook hands is asked only where it may decide, and is not asked often."""
+        want = self._desired()
+        self._look_again = want.is_contested
+        if want.is_contested and monotonic() - self._looked_at >= HANDSHAKES_EVERY:
+            tunnels = await self._helper.status()
+            self._looked_at = monotonic()
+            self._proven = frozenset(t.public_key for t in tunnels if _is_recent(t.last_handshake))
+            want = self._desired()
+        return want
+
+    def _desired(self) -> Desired:
+        members = list(self._members())
+        self._kept = self._retained.update(members, self.in_force, monotonic())
+        return desired(members, self.policy, self.in_force, self._kept, self._proven)
 
     def _take(self, peers: Sequence[Peer], replies: Sequence[Reply]) -> bool:
         """Use the replies; False if something is to be tried again."""
@@ -138,6 +163,11 @@ class Peers:
                     refusal.peer_reason or f"no hosts line: {refusal.hosts_reason}",
                 )
         self.refused = refused
+
+
+def _is_recent(last_handshake: int) -> bool:
+    """By the calendar, which may have been set since, either way."""
+    return abs(EPOCH_2020 + seconds_since_2020() - last_handshake) < HANDSHAKE_COUNTS
 
 
 def _reason(reasons: Mapping[Any, str], verdict: int) -> str:

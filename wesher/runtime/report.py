@@ -130,13 +130,15 @@ def members(
     return {"members": [entry | {"in_gossip": name in in_gossip} for name, entry in sorted(entries.items())]}
 
 
-def problems(*, failures: Iterable[Failed], hosts: HostsResult | None, unanswered: Sequence[str]) -> list[str]:
+def problems(
+    *, failures: Iterable[Failed], hosts: HostsResult | None, unanswered: Sequence[str], address: str = ""
+) -> list[str]:
     """What ails this node and shows nowhere else, each with what to do about it.
 
     `failures` are the kernel's answers to the last set, `hosts` the last of WRITE_HOSTS; `unanswered` are the contacts
-    of a node that has not found its cluster since it was started.
+    of a node that has not found its cluster since it was started; `address` is what is wrong with its own, if anything.
     """
-    found = []
+    found = [address] if address else []
     for failure in failures:
         what = _FAILED.get(failure.op, f"the kernel refused {failure.op.name.lower()}")
         found.append(f"{what}: {os.strerror(failure.errno)}; it is tried again every few seconds")

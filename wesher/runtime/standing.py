@@ -16,7 +16,7 @@ from privhelper.addressing import Address
 from privhelper.policy import Policy, Surroundings
 from privhelper.protocol import Failed, Hello, InForce, OwnAddress, Peer, PeersInForce, PinnedPolicy, Reply, SetAddr
 from wesher.config import AgentConfig
-from wesher.mesh.addresses import own_claim
+from wesher.mesh.addresses import next_attempts, own_claim
 from wesher.mesh.node_meta import Claim
 from wesher.mesh.saved_state import SavedState
 from wesher.runtime.clock import seconds_since_2020
@@ -67,14 +67,22 @@ async def greet(config: AgentConfig, saved: SavedState, helper: HelperClient) ->
     _compare(config, pinned)
     in_force = await _in_force(helper) if pinned.in_force else {}
     claim = own_claim(saved, pinned.node_name, seconds_since_2020())
-    answer = await helper.ask(SetAddr(claim.attempt))
-    if isinstance(answer, OwnAddress):
-        return Standing(pinned, answer.address, claim, in_force)
+    first = claim.attempt
+    others = next_attempts(pinned.overlay_net, pinned.node_name, first, (), ())
+    for attempt in (first, *others):
+        answer = await helper.ask(SetAddr(attempt))
+        if isinstance(answer, OwnAddress):
+            if attempt != first:
+                claim = Claim(attempt, seconds_since_2020())
+                log.warning("overlay address %s is taken: the one before cannot be used here", answer.address)
+            return Standing(pinned, answer.address, claim, in_force)
+        if not isinstance(answer, Failed) or answer.errno != EADDRNOTAVAIL:
+            break
     reason = os.strerror(answer.errno) if isinstance(answer, Failed) else "no answer"
     if isinstance(answer, Failed) and answer.errno == EADDRNOTAVAIL:
-        reason = "a local network covers it, or it is the net's first or last"
+        reason = "local networks cover them, or they are the net's first and last"
     raise Refused(
-        f"overlay address of {pinned.node_name} in {pinned.overlay_net} cannot be used here: {reason}; "
+        f"no overlay address of {pinned.node_name} in {pinned.overlay_net} can be used here: {reason}; "
         "give another --overlay-net"
     )
 

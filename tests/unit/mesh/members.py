@@ -87,7 +87,8 @@ def a_rival(draw: st.DrawFn) -> Member:
     """An acceptable member of the tiny net, mostly at odds with others over address, key, name or endpoint."""
     name = draw(st.sampled_from(RIVALS))
     address = derive(TINY, name.encode(), draw(st.integers(0, 3)))
-    meta = encode(NodeMeta(address, draw(st.sampled_from([key("a"), key("b"), key(name)])), MetaForm.V03, None))
+    claim = draw(st.none() | st.builds(Claim, st.sampled_from([0, 255]), st.sampled_from([0, 200_000_000])))
+    meta = encode(NodeMeta(address, draw(st.sampled_from([key("a"), key("b"), key(name)])), MetaForm.V03, claim))
     addr = draw(st.sampled_from([b"\xc0\x00\x02\x01", derive(TINY, draw(st.sampled_from(RIVALS)).encode(), 0).packed]))
     return Member(name, addr, 7946, meta, 1, draw(st.sampled_from([NodeState.ALIVE, NodeState.DEAD])), 0.0)
 

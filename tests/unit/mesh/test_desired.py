@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from privhelper.addressing import derive
@@ -14,6 +14,7 @@ from privhelper.monitor import _check_unique
 from privhelper.protocol import MAX_PART, Peer, SetPeers, decode_request, encode_request
 from tests.unit.mesh.members import NET, POLICY, TINY, a_member, key, member, metadata, rivals
 from wesher.mesh.desired import Refusal, desired
+from wesher.mesh.node_meta import Claim
 from wesher.mesh.reconcile import reconcile
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
@@ -139,18 +140,72 @@ def accepted(members: list[Member]) -> dict[str, Peer]:
     return {p.name: p for p in desired(members, TINY_POLICY, {}).peers}
 
 
-@pytest.mark.parametrize("order", [(LOW, HIGH), (HIGH, LOW)])
-@pytest.mark.parametrize("in_force", [None, LOW, HIGH])
-def test_an_address_stays_with_whom_it_is_in_force_for(order, in_force):
-    """Whatever sorts first and whoever is announced first; without a holder the lower name has it."""
-    members = [member(name, net=TINY) for name in order]
-    holder = in_force or LOW
-    held = {p.name: p for p in desired([m for m in members if m.name == in_force], TINY_POLICY, {}).peers}
+TODAY = 200_000_000
+OLD, NEW, GO = Claim(0, TODAY), Claim(0, TODAY + 1), None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "in_force", "shaken", "holder"),
+    [
+        (GO, GO, None, "", LOW),
+        (GO, GO, HIGH, "", LOW),
+        (GO, GO, HIGH, HIGH, HIGH),
+        (OLD, OLD, HIGH, "", LOW),
+        (OLD, NEW, HIGH, "", LOW),
+        (NEW, OLD, LOW, "", HIGH),
+        (NEW, OLD, LOW, LOW, LOW),
+        (NEW, OLD, LOW, HIGH, HIGH),  # a handshake with who is not in force for the address proves nothing
+        (NEW, OLD, None, LOW, HIGH),
+        (OLD, GO, LOW, "", HIGH),
+        (OLD, GO, LOW, LOW, LOW),
+        (GO, OLD, HIGH, "", LOW),
+    ],
+)
+def test_an_address_goes_to_the_better_right(low, high, in_force, shaken, holder):
+    """The table of contest.py, with what is in force and has shaken hands here; in whatever order they come."""
+    members = [member(LOW, net=TINY, claim=low), member(HIGH, net=TINY, claim=high)]
+    held = accepted([m for m in members if m.name == in_force])
     assert set(held) == {in_force} - {None}
-    found = desired(members, TINY_POLICY, held)
-    assert [p.name for p in found.peers] == [holder]
-    loser = HIGH if holder == LOW else LOW
-    assert found.refused == (Refusal(loser, f"overlay address belongs to {holder}"),)
+    for order in (members, members[::-1]):
+        found = desired(order, TINY_POLICY, held, (), {key(shaken)})
+        assert [p.name for p in found.peers] == [holder]
+        loser = HIGH if holder == LOW else LOW
+        assert found.refused == (Refusal(loser, f"overlay address belongs to {holder}"),)
+        assert found.is_contested is (in_force is not None)
+
+
+@pytest.mark.parametrize("changes", [{"public_key": b"\x07" * 32}, {"address": derive(TINY, HIGH.encode(), 1)}])
+def test_a_handshake_proves_nothing_for_another_key_or_address(changes):
+    """The tunnel that stands is of the key and address that are in force."""
+    claimant = member(HIGH, net=TINY, claim=NEW, **changes)
+    held = accepted([member(HIGH, net=TINY, claim=NEW)])
+    rival_name = next(
+        name
+        for i in range(1000)
+        if derive(TINY, (name := f"r{i}").encode(), 0) == changes.get("address", derive(TINY, HIGH.encode(), 0))
+    )
+    found = desired(
+        [claimant, member(rival_name, net=TINY, claim=OLD)], TINY_POLICY, held, (), {key(HIGH), b"\x07" * 32}
+    )
+    assert [p.name for p in found.peers] == [rival_name]
+
+
+def test_who_loses_its_key_contests_no_address():
+    """A thief of a key with the older claim costs the address nothing."""
+    thief = member(LOW, net=TINY, claim=OLD, public_key=key("node-b"))
+    members = [thief, member(HIGH, net=TINY, claim=NEW), member("node-b", net=TINY, address=derive(TINY, b"node-b", 0))]
+    assert derive(TINY, b"node-b", 0) != derive(TINY, LOW.encode(), 0)
+    held = accepted(members[1:])
+    assert set(held) == {HIGH, "node-b"}
+    assert desired(members, TINY_POLICY, held).peers == tuple(sorted(held.values(), key=lambda p: p.name))
+
+
+def test_without_a_rival_nothing_is_contested():
+    """Nobody has to look at handshakes for nothing; two who are both not in force have none to look at."""
+    held = accepted([member(LOW, net=TINY)])
+    assert not desired([member(LOW, net=TINY)], TINY_POLICY, held).is_contested
+    assert not desired([member(LOW, net=TINY), member(HIGH, net=TINY)], TINY_POLICY, {}).is_contested
+    assert not desired([member(HIGH, net=TINY)], TINY_POLICY, held).is_contested  # who had it is gone
 
 
 @pytest.mark.parametrize("in_force", [True, False])
@@ -180,10 +235,10 @@ def test_names_that_differ_only_in_case_are_one_name(twin):
 
 
 def test_a_returning_node_with_a_new_key_replaces_its_old_one():
-    """It keeps its address against a newcomer, for only its key is new."""
-    returning, newcomer = member(HIGH, net=TINY, public_key=b"\x07" * 32), member(LOW, net=TINY)
-    held = {p.name: p for p in desired([member(HIGH, net=TINY)], TINY_POLICY, {}).peers}
-    found = desired([newcomer, returning], TINY_POLICY, held)
+    """It keeps its address against a newcomer: its claim is the older one, and only its key is new."""
+    returning = member(HIGH, net=TINY, claim=OLD, public_key=b"\x07" * 32)
+    held = accepted([member(HIGH, net=TINY, claim=OLD)])
+    found = desired([member(LOW, net=TINY, claim=NEW), returning], TINY_POLICY, held)
     assert [(p.name, p.public_key) for p in found.peers] == [(HIGH, b"\x07" * 32)]
 
 
@@ -223,13 +278,26 @@ def test_who_changes_least_goes_before_who_comes_anew():
 
 @settings(deadline=None)
 @given(rivals, rivals)
-def test_who_is_in_force_unchanged_stays_and_a_second_look_changes_nothing(before, members):
+def test_who_is_in_force_unchanged_and_proven_stays_and_a_second_look_changes_nothing(before, members):
     """Whatever the others claim; and the outcome, once in force, is its own outcome."""
     held = accepted(before)
-    found = desired(members, TINY_POLICY, held)
+    proven = {p.public_key for p in held.values()}
     claimed = [p for m in members for p in desired([m], TINY_POLICY, {}).peers]
+    found = desired(members, TINY_POLICY, held, (), proven)
     assert {p for p in claimed if held.get(p.name) == p} <= set(found.peers)
-    assert desired(members, TINY_POLICY, {p.name: p for p in found.peers}).peers == found.peers
+    for shaken in (proven, set()):
+        found = desired(members, TINY_POLICY, held, (), shaken)
+        assert desired(members, TINY_POLICY, {p.name: p for p in found.peers}, (), shaken).peers == found.peers
+
+
+@settings(deadline=None)
+@given(rivals, rivals, rivals)
+def test_without_handshakes_who_has_an_address_is_the_same_on_every_node(members, one, other):
+    """Whatever was in force: only where keys or names are stolen too, does that count."""
+    keys = [p.public_key for m in members for p in desired([m], TINY_POLICY, {}).peers]
+    names = [m.name.lower() for m in members]
+    assume(len(set(keys)) == len(keys) and len(set(names)) == len(names))
+    assert desired(members, TINY_POLICY, accepted(one)).peers == desired(members, TINY_POLICY, accepted(other)).peers
 
 
 # --- retained peers
@@ -263,6 +331,33 @@ def test_a_live_member_takes_a_retained_ones_address():
     found = desired([member(HIGH, net=TINY)], TINY_POLICY, {LOW: kept}, [kept])
     assert [p.name for p in found.peers] == [HIGH]
     assert found.refused == ()
+
+
+@pytest.mark.parametrize("shaken", [True, False])
+def test_a_retained_peer_whose_tunnel_works_keeps_its_address(shaken):
+    """Gossip says that it has failed, WireGuard that it has not; who claims its address waits."""
+    (kept,) = desired([member(LOW, net=TINY)], TINY_POLICY, {}).peers
+    claimant = member(HIGH, net=TINY, claim=OLD)
+    found = desired([claimant], TINY_POLICY, {LOW: kept}, [kept], {key(LOW)} if shaken else ())
+    assert [p.name for p in found.peers] == [LOW if shaken else HIGH]
+    assert found.refused == ((Refusal(HIGH, f"overlay address belongs to {LOW}"),) if shaken else ())
+    assert found.is_contested
+
+
+def test_a_retained_peer_that_is_not_in_force_holds_no_address():
+    """A state file's, say: that there was a tunnel once proves nothing."""
+    (kept,) = desired([member(LOW, net=TINY)], TINY_POLICY, {}).peers
+    found = desired([member(HIGH, net=TINY)], TINY_POLICY, {}, [kept], {key(LOW)})
+    assert [p.name for p in found.peers] == [HIGH]
+
+
+def test_a_retained_peer_that_loses_its_key_holds_no_address_either():
+    """Or a live member would wait for nobody."""
+    (kept,) = desired([member(LOW, net=TINY)], TINY_POLICY, {}).peers
+    thief = member("thief", net=TINY, public_key=key(LOW))
+    assert derive(TINY, b"thief", 0) != kept.overlay_addr
+    found = desired([member(HIGH, net=TINY), thief], TINY_POLICY, {LOW: kept}, [kept], {key(LOW)})
+    assert [p.name for p in found.peers] == [HIGH, "thief"]
 
 
 def test_who_is_refused_takes_nothing_from_a_retained_peer():
