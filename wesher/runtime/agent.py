@@ -246,6 +246,7 @@ class Agent:
         self._joining: Joining | None = None
         self._healing: Healing | None = None
         self._complaints = Complaints()
+        self._namesake: Endpoint | None = None
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
         self._ended = asyncio.Event()
@@ -333,6 +334,7 @@ class Agent:
                 failures=self._peers.failures,
                 hosts=self._peers.hosts,
                 address=self._moving.problem,
+                name=self._name_is_taken(),
                 unanswered=self._joining.unanswered if self._joining is not None else (),
             ),
         )
@@ -508,6 +510,9 @@ class Agent:
 
     async def _leave(self) -> None:
         assert self._gossip is not None  # noqa: S101 - run makes it first
+        if self._namesake is not None:  # they would take it for the leave of the one who has the name
+            log.info("leaving without a word")
+            return
         log.info("leaving")
         self._node.leave(monotonic())
         self._gossip.settle()
@@ -553,10 +558,23 @@ class Agent:
 
     def _exchanged(self, event: Exchanged) -> None:
         if not event.failure:
+            self._namesake = event.namesake
+            if (problem := self._name_is_taken()) and self._is_new(problem):
+                log.error("%s", problem)
             self._retained.exchanged(monotonic())
             self._peers.change()
         if self._dialling is not None:
             self._dialling.exchanged(event)
+
+    def _name_is_taken(self) -> str:
+        """What to do about it, where another node has this node's name; else empty."""
+        if self._namesake is None:
+            return ""
+        rename = "give wesher-privhelper another --node-name" if self._config.split else "rename this host"
+        return (
+            f"not let in: the name {self._node.identity.name} is taken, a member at {self._namesake.ip} has it; "
+            f"{rename} and restart, or, where that was this node's own address before, wait a minute"
+        )
 
     def _is_new(self, what: object) -> bool:
         return self._complaints.may(what, monotonic())

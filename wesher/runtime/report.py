@@ -131,14 +131,20 @@ def members(
 
 
 def problems(
-    *, failures: Iterable[Failed], hosts: HostsResult | None, unanswered: Sequence[str], address: str = ""
+    *,
+    failures: Iterable[Failed],
+    hosts: HostsResult | None,
+    unanswered: Sequence[str],
+    address: str = "",
+    name: str = "",
 ) -> list[str]:
     """What ails this node and shows nowhere else, each with what to do about it.
 
     `failures` are the kernel's answers to the last set, `hosts` the last of WRITE_HOSTS; `unanswered` are the contacts
-    of a node that has not found its cluster since it was started; `address` is what is wrong with its own, if anything.
+    of a node that has not found its cluster since it was started; `address` and `name` are what is wrong with its own,
+    if anything.
     """
-    found = [address] if address else []
+    found = [problem for problem in (name, address) if problem]
     for failure in failures:
         what = _FAILED.get(failure.op, f"the kernel refused {failure.op.name.lower()}")
         found.append(f"{what}: {os.strerror(failure.errno)}; it is tried again every few seconds")

@@ -60,11 +60,16 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """A push/pull that we began is over. `failure` is empty, or says why."""
+    """A push/pull that we began is over. `failure` is empty, or says why.
+
+    `namesake` is where, to whoever answered, another node lives or has died under our name. He does not have us for a
+    member then.
+    """
 
     with_whom: Endpoint
     join: bool
     failure: str = ""
+    namesake: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from wesher.swim.io import (
     StreamData,
     StreamEnded,
     StreamInput,
+    from_wire,
 )
 from wesher.swim.member import Identity
 from wesher.swim.members import Members
@@ -28,7 +29,7 @@ from wesher.swim.outbox import Outbox
 from wesher.swim.probe import StreamPing
 from wesher.swim.push_pull import everything
 from wesher.wire.errors import WireError
-from wesher.wire.messages import Ack, ErrorReply, Ping, PushPull, StreamMessage, UserMessage
+from wesher.wire.messages import Ack, ErrorReply, NodeState, Ping, PushPull, StreamMessage, UserMessage
 
 StreamResult = PushPull | Exchanged
 """Something to merge, or an exchange of ours that is over."""
@@ -136,8 +137,9 @@ class Streams:
             failure = ""
         else:
             failure = _take_answer(exchange, message)
-        merge: list[StreamResult] = [message] if isinstance(message, PushPull) and not failure else []
-        return [*merge, *self._finish(stream, failure)]
+        if failure or not isinstance(message, PushPull):
+            return self._finish(stream, failure)
+        return [message, *self._finish(stream, "", self._namesake(message))]
 
     def _make_room(self) -> list[StreamResult]:
         largest = self._exchanges.overfull()
@@ -160,12 +162,21 @@ class Streams:
     def _everything(self, *, join: bool) -> PushPull:
         return everything(self._members, join=join, words=self._forgetting.encoded())
 
-    def _finish(self, stream: int, failure: str) -> list[StreamResult]:
+    def _namesake(self, answer: PushPull) -> Endpoint | None:
+        """Where others have somebody else under our name: there is one place for it, until he has left or is forgotten
+        for dead."""
+        for entry in answer.nodes:
+            if entry.name == self._identity.name and entry.state is not NodeState.LEFT:
+                there = from_wire(entry.addr, entry.port or self._identity.port)
+                return None if there == from_wire(self._identity.addr, self._identity.port) else there
+        return None
+
+    def _finish(self, stream: int, failure: str, namesake: Endpoint | None = None) -> list[StreamResult]:
         exchange = self._exchanges.pop(stream)
         self._outbox.do(CloseStream(stream))
         if exchange.with_whom is None or exchange.purpose is Purpose.PING:
             return []
-        return [Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure)]
+        return [Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure, namesake)]
 
 
 def _take_answer(exchange: Exchange, message: StreamMessage) -> str:

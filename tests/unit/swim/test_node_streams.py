@@ -19,6 +19,7 @@ from tests.unit.swim.virtual import PORT, START, endpoint
 from wesher.swim.event import Exchanged, Joined
 from wesher.swim.exchanges import MAX_STREAMS
 from wesher.swim.io import (
+    Endpoint,
     SendStream,
     StreamAccepted,
     StreamConnected,
@@ -302,6 +303,58 @@ def test_a_join_sends_everything_and_merges_the_answer():
     node.receive_stream(StreamData(number, stream(PushPull(True, (entry("z", 9),)))), START)
     assert spoken(node) == [(number, "close")]
     assert node.events() == [Joined(held(node, "z")), Exchanged(endpoint(9), join=True)]
+
+
+ME = endpoint(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "state", "found"),
+    [
+        ("a", 7, NodeState.ALIVE, True),
+        ("a", 7, NodeState.SUSPECT, True),
+        ("a", 7, NodeState.DEAD, True),
+        ("a", 7, NodeState.LEFT, False),
+        ("a", 1, NodeState.ALIVE, False),  # us
+        ("A", 7, NodeState.ALIVE, False),
+        ("z", 7, NodeState.ALIVE, False),
+    ],
+)
+def test_an_exchange_tells_where_another_lives_under_our_name(name, at, state, found):
+    """With whoever answers: then he does not have us."""
+    node, number = joining()
+    assert node.me.endpoint == ME
+    node.receive_stream(StreamConnected(number), START)
+    told = replace(entry(name, at), state=state)
+    node.receive_stream(StreamData(number, stream(PushPull(True, (entry("b", 2), told)))), START)
+    (event,) = [event for event in node.events() if isinstance(event, Exchanged)]
+    assert event == Exchanged(endpoint(9), join=True, namesake=endpoint(7) if found else None)
+
+
+@pytest.mark.parametrize("port", [PORT, 0])
+def test_our_own_endpoint_in_the_other_byte_form_is_nobody_elses(port):
+    """Who remembers us by the other form of our address remembers us; no port is the one that all have."""
+    node, number = joining()
+    node.receive_stream(StreamConnected(number), START)
+    mapped = replace(entry("a", 1), addr=bytes(10) + b"\xff\xff" + ME.ip.packed, port=port)
+    node.receive_stream(StreamData(number, stream(PushPull(True, (mapped,)))), START)
+    assert Exchanged(endpoint(9), join=True) in node.events()
+
+
+def test_another_port_is_another_place():
+    """Two nodes on one machine are two."""
+    node, number = joining()
+    node.receive_stream(StreamConnected(number), START)
+    node.receive_stream(StreamData(number, stream(PushPull(True, (replace(entry("a", 1), port=PORT + 1),)))), START)
+    assert Exchanged(endpoint(9), join=True, namesake=Endpoint(ME.ip, PORT + 1)) in node.events()
+
+
+def test_who_joins_us_does_not_tell_us_that_our_name_is_taken():
+    """A node that is later than we comes with its own word for it; what others have of us is in their answers."""
+    node = knowing("b")
+    node.receive_stream(StreamAccepted(1), START)
+    node.receive_stream(StreamData(1, stream(PushPull(True, (entry("a", 7),)))), START)
+    assert not [event for event in node.events() if isinstance(event, Exchanged)]
 
 
 @pytest.mark.parametrize(
