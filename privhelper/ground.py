@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from privhelper.addressing import Network, derive
-from privhelper.options import Pinned
+from privhelper.addressing import Network
+from privhelper.options import Pinned, own_address
 
 
 class NoGround(Exception):
@@ -25,7 +25,7 @@ def check(pinned: Pinned, networks: Iterable[Network], *, has_ipv6: bool) -> str
             f"the overlay {net} needs IPv6, which is disabled on this host; "
             "enable it (sysctl net.ipv6.conf.all.disable_ipv6=0), or give an IPv4 --overlay-net"
         )
-    own = derive(net, pinned.node_name.encode("ascii"), 0)
+    own = own_address(pinned, 0)
     found = sorted(set(networks), key=lambda network: (network.prefixlen, str(network)))
     for network in found:
         if network == net:
@@ -33,7 +33,7 @@ def check(pinned: Pinned, networks: Iterable[Network], *, has_ipv6: bool) -> str
         if own in network:
             raise NoGround(
                 f"overlay address {own} of {pinned.node_name} lies in this host's network {network}; "
-                "give another --overlay-net"
+                f"give another {'--overlay-net' if pinned.address is None else '--address'}"
             )
     if not found:
         return None

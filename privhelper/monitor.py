@@ -162,10 +162,13 @@ class Monitor:
             public_key=self._tunnels.public_key,
             in_force=len(self._tunnels.in_force),
             hosts_suffix=pinned.hosts_suffix,
+            static_addresses=pinned.static_addresses,
+            address_is_pinned=pinned.address is not None,
         )
 
     def _set_addr(self, attempt: int) -> Reply:
-        if attempt == FIXED_ADDRESS:  # no `--address` is pinned yet, so an honest agent has nothing to refer to
+        is_pinned = self._tunnels.pinned.address is not None
+        if (attempt == FIXED_ADDRESS) is not is_pinned:  # HELLO has told which of the two it is to be
             raise Violation(ViolationCode.ATTEMPT)
         address = self._tunnels.set_address(attempt)
         if self._phase is Phase.GREETED:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
-from privhelper.addressing import Network
+from privhelper.addressing import Address, Network, derive, is_edge
 from privhelper.log_levels import FORMS, parse_form, parse_level
 from privhelper.protocol import MAX_INTERFACE, MAX_NAME, MAX_PEERS_LIMIT
 
@@ -51,10 +51,14 @@ class Pinned:
     etc_hosts: bool
     hosts_file: str
     hosts_suffix: str
+    static_addresses: bool = False
+    """Whether members may have addresses that do not follow from their names."""
+    address: Address | None = None
+    """This node's own, where it is given; only with `static_addresses`, inside the net and not its first or last."""
 
     def to_argv(self) -> list[str]:
         """The command line that parses to this again."""
-        values = {
+        values: dict[str, object] = {
             "node-name": self.node_name,
             "overlay-net": self.overlay_net,
             "interface": self.interface,
@@ -66,8 +70,18 @@ class Pinned:
         }
         if self.hosts_suffix:
             values["hosts-suffix"] = self.hosts_suffix
+        if self.address is not None:
+            values["address"] = self.address
+        switches = {"no-etc-hosts": not self.etc_hosts, "static-addresses": self.static_addresses}
         argv = [f"--{name}={value}" for name, value in values.items()]  # one word each: a value may begin with a dash
-        return argv if self.etc_hosts else [*argv, "--no-etc-hosts"]
+        return [*argv, *(f"--{name}" for name, is_on in switches.items() if is_on)]
+
+
+def own_address(pinned: Pinned, attempt: int) -> Address:
+    """This node's overlay address: the pinned one, else the `attempt`-th that follows from its name."""
+    if pinned.address is not None:
+        return pinned.address
+    return derive(pinned.overlay_net, pinned.node_name.encode("ascii"), attempt)
 
 
 def parse_port(text: str) -> int:
@@ -88,6 +102,17 @@ def parse_overlay_net(text: str) -> Network:
     if net.max_prefixlen - net.prefixlen < 2:
         raise ValueError(f"{net} has no room for two nodes; give a prefix of at most /{net.max_prefixlen - 2}")
     return net
+
+
+def parse_address(text: str) -> Address:
+    """An overlay address; whether it is in the net is for `pin` to say."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no IP address; give one inside the overlay net") from None
+    if "%" in text:
+        raise ValueError(f"'{text}' names a link; give an address without %")
+    return address
 
 
 def parse_interface(text: str) -> str:
@@ -144,6 +169,15 @@ PINNED: Final = (
         parse_overlay_net,
         "network in which overlay addresses are allocated (CIDR); smaller networks collide sooner",
     ),
+    Option(
+        "static-addresses",
+        None,
+        "",
+        lambda text: text,
+        "let members have any address of the overlay net (--address), not only those that follow from their names; "
+        "the same across the mesh",
+    ),
+    Option("address", "ADDR", "", parse_address, "this node's overlay address; needs --static-addresses"),
     Option("interface", "DEV", "wgoverlay", parse_interface, "name of the WireGuard interface to create and manage"),
     Option("wireguard-port", "PORT", "51820", parse_port, "port for WireGuard traffic (UDP); the same across the mesh"),
     Option("mtu", "BYTES", "1420", lambda text: _number(text, 576, 65535), "MTU of the interface"),
@@ -230,7 +264,7 @@ HELPER: Final = (
 AGENTS: Final = frozenset(
     (
         *("cluster-key", "cluster-key-file", "join", "init", "bind-addr", "bind-iface", "cluster-port", "ip-as-name"),
-        *("advertise-addr", "profile", "meta-format", "address", "static-addresses", "retain-failed", "forget-after"),
+        *("advertise-addr", "profile", "meta-format", "retain-failed", "forget-after"),
         *("helper-socket", "state-dir", "runtime-dir"),
     )
 )
@@ -248,6 +282,7 @@ def pin(node_name: str, values: Mapping[str, Any]) -> Pinned:
     net, mtu = values["overlay-net"], values["mtu"]
     if net.version == 6 and mtu < MIN_MTU_IPV6:
         raise ValueError(f"--mtu {mtu} is too small for the IPv6 overlay {net}; give at least {MIN_MTU_IPV6}")
+    _check_address(values["address"], net, is_static=values["static-addresses"])
     return Pinned(
         node_name=node_name,
         overlay_net=net,
@@ -259,4 +294,22 @@ def pin(node_name: str, values: Mapping[str, Any]) -> Pinned:
         etc_hosts=not values["no-etc-hosts"],
         hosts_file=values["hosts-file"],
         hosts_suffix=values["hosts-suffix"] or "",
+        static_addresses=values["static-addresses"],
+        address=values["address"],
     )
+
+
+def _check_address(address: Address | None, net: Network, *, is_static: bool) -> None:
+    if address is None:
+        return
+    if not is_static:
+        raise ValueError(
+            f"--address {address} follows from no name, so others refuse it; give every node --static-addresses, or no "
+            "--address"
+        )
+    if address not in net:
+        raise ValueError(f"--address {address} lies outside the overlay net {net}; give one inside it")
+    if is_edge(net, address):
+        raise ValueError(
+            f"--address {address} is the first or last of {net}, which much software refuses; give another"
+        )

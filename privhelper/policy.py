@@ -149,6 +149,7 @@ class Policy:
     etc_hosts: bool
     hosts_suffix: str
     surroundings: Surroundings
+    static_addresses: bool = False
 
     def judge(
         self, wanted: Sequence[Peer], in_force: Collection[bytes], taken_names: Collection[str] | None
@@ -168,7 +169,8 @@ class Policy:
             return PeerVerdict.OUTSIDE_NET
         if peer.overlay_addr == self.own_address:
             return PeerVerdict.OWN_ADDRESS
-        if not is_derived(self.overlay_net, peer.name.encode("ascii"), peer.overlay_addr):
+        name = peer.name.encode("ascii")
+        if not self.static_addresses and not is_derived(self.overlay_net, name, peer.overlay_addr):
             return PeerVerdict.NOT_DERIVED
         if peer.overlay_addr in self.surroundings.taken or covers(self.surroundings.networks, peer.overlay_addr):
             return PeerVerdict.LOCAL_NETWORK

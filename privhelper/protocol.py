@@ -145,7 +145,8 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class SetAddr:
-    """Own overlay address := derive(pinned name, attempt)."""
+    """Own overlay address := derive(pinned name, attempt), or with FIXED_ADDRESS the pinned one; where one is pinned
+    only that."""
 
     attempt: int
 
@@ -194,6 +195,8 @@ class PinnedPolicy:
     public_key: bytes
     in_force: int
     hosts_suffix: str
+    static_addresses: bool = False
+    address_is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +269,13 @@ _PEER: Final = struct.Struct("!32sB16sB16sB64s5s")
 _STATUS: Final = struct.Struct("!32sB16s7sQQQ")
 _ADDRESS: Final = struct.Struct("!B16s")
 # HELLO's answer is two records of one size, for together they would be longer than any other record:
-# name | interface | net: family, address, prefix length | port | mtu | max peers | keepalive, s | hosts on
+# name | interface | net: family, address, prefix length | port | mtu | max peers | keepalive, s | switches
 _POLICY: Final = struct.Struct("!B64sB15sB16sBHHHHB")
 # backend | public key | peers in force | hosts suffix (empty: none) | zero
 _DEVICE: Final = struct.Struct("!B32sHB64s8s")
+
+_ETC_HOSTS, _STATIC_ADDRESSES, _ADDRESS_PINNED = 1, 2, 4
+_SWITCHES: Final = (0, 1, 2, 3, 6, 7)  # an address is pinned only where static addresses are allowed
 
 MAX_MESSAGE: Final = _HEADER.size + MAX_PART * _PEER.size
 """Bytes of the longest legal message, either way; a receive buffer of one more tells a longer one apart."""
@@ -526,7 +532,9 @@ def _pack_policy(policy: PinnedPolicy) -> list[bytes]:
         policy.mtu,
         policy.max_peers,
         policy.keepalive,
-        policy.etc_hosts,
+        policy.etc_hosts * _ETC_HOSTS
+        | policy.static_addresses * _STATIC_ADDRESSES
+        | policy.address_is_pinned * _ADDRESS_PINNED,
     )
     suffix = _text(policy.hosts_suffix, MAX_NAME) if policy.hosts_suffix else (0, b"")
     return [pinned, _DEVICE.pack(policy.backend, policy.public_key, policy.in_force, *suffix, b"")]
@@ -544,7 +552,7 @@ def _unpack_policy(
     mtu: int,
     max_peers: int,
     keepalive: int,
-    hosts: int,
+    switches: int,
     backend: int,
     key: bytes,
     in_force: int,
@@ -552,7 +560,7 @@ def _unpack_policy(
     suffix: bytes,
     zero: bytes,
 ) -> PinnedPolicy:
-    if any(zero) or hosts > 1 or (suffix_length == 0 and any(suffix)):
+    if any(zero) or switches not in _SWITCHES or (suffix_length == 0 and any(suffix)):
         raise Violation(ViolationCode.PADDING)
     return PinnedPolicy(
         node_name=_untext(name_length, name),
@@ -562,11 +570,13 @@ def _unpack_policy(
         mtu=mtu,
         max_peers=max_peers,
         keepalive=keepalive,
-        etc_hosts=bool(hosts),
+        etc_hosts=bool(switches & _ETC_HOSTS),
         backend=_member(Backend, backend),
         public_key=key,
         in_force=in_force,
         hosts_suffix=_untext(suffix_length, suffix) if suffix_length else "",
+        static_addresses=bool(switches & _STATIC_ADDRESSES),
+        address_is_pinned=bool(switches & _ADDRESS_PINNED),
     )
 
 

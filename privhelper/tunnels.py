@@ -14,9 +14,9 @@ from contextlib import suppress
 from ipaddress import ip_network
 from typing import Final
 
-from privhelper.addressing import Address, derive, is_edge
+from privhelper.addressing import Address, is_edge
 from privhelper.device import Device, Hosts, Link
-from privhelper.options import Pinned
+from privhelper.options import Pinned, own_address
 from privhelper.policy import HostsVerdict, PeerVerdict, Policy, covers, line_name
 from privhelper.protocol import Backend, HostsResult, Peer, PeerStatus
 
@@ -89,8 +89,9 @@ class Tunnels:
     # --- what an agent asks for
 
     def set_address(self, attempt: int) -> Address:
-        """Own overlay address := derive(pinned name, attempt). EADDRNOTAVAIL where a local network has it."""
-        address = derive(self.pinned.overlay_net, self.pinned.node_name.encode("ascii"), attempt)
+        """Own overlay address := the pinned one, else derive(pinned name, attempt). EADDRNOTAVAIL where a local network
+        has it."""
+        address = own_address(self.pinned, attempt)
         if is_edge(self.pinned.overlay_net, address) or covers(self._link.surroundings().networks, address):
             raise OSError(errno.EADDRNOTAVAIL, "this node's overlay address cannot be used on this host")
         self._link.assign(address)
@@ -234,6 +235,7 @@ class Tunnels:
             max_peers=self.pinned.max_peers,
             etc_hosts=self.pinned.etc_hosts,
             hosts_suffix=self.pinned.hosts_suffix,
+            static_addresses=self.pinned.static_addresses,
             surroundings=self._link.surroundings(),  # as of now: a network may have come since the last set
         )
 

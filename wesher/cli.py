@@ -23,7 +23,7 @@ from privhelper.spawn import LaunchError, fill_standard_descriptors
 from wesher.check.finding import Level, findings_lines
 from wesher.check.table import look
 from wesher.commands import COMMANDS
-from wesher.config import NOT_YET, OPTIONS, parse_cluster_key
+from wesher.config import OPTIONS, parse_cluster_key
 from wesher.control_client import Declined, NotRunning, Unusable
 from wesher.key_file import BadKeyFile
 from wesher.option_type import OptionType
@@ -66,18 +66,6 @@ def _click_option(option: Option) -> click.Option:
         show_default=bool(option.default),
         envvar=option.variable,
         help=option.text,
-    )
-
-
-def _refused_option(name: str) -> click.Option:
-    def refuse(_ctx: click.Context, _param: click.Parameter, value: object) -> None:
-        if value is not None:
-            raise click.UsageError(f"--{name} is not there yet in this version; leave it away")
-
-    variable = "WESHER_" + name.upper().replace("-", "_")
-    # An optional value, so that a switch and an option with a value are refused alike.
-    return click.Option(
-        [f"--{name}"], hidden=True, envvar=variable, callback=refuse, expose_value=False, is_flag=False, flag_value=""
     )
 
 
@@ -140,7 +128,7 @@ def _check(as_json: bool, **values: Any) -> None:
 
 
 def _daemons_parameters() -> list[click.Parameter]:
-    return [*map(_click_option, OPTIONS), *map(_refused_option, sorted(NOT_YET))]
+    return [*map(_click_option, OPTIONS)]
 
 
 cli.add_command(

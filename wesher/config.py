@@ -254,12 +254,4 @@ AGENT: Final = (
 )
 
 OPTIONS: Final = (*AGENT, *PINNED)
-"""Every option of the daemon that works."""
-
-NOT_YET: Final = frozenset(
-    (
-        "address",
-        "static-addresses",
-    )
-)
-"""Options of the contract that this version does not have. They are refused by name: ignoring one would be a lie."""
+"""Every option of the daemon."""

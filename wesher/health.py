@@ -32,8 +32,8 @@ _VERSION: Final = "see that it is wesher, and which version"
 
 REMEDIES: Final[Mapping[str, str]] = {
     PEER_REASONS[PeerVerdict.OUTSIDE_NET]: _SAME_NET,
-    PEER_REASONS[PeerVerdict.OWN_ADDRESS]: f"{_RENAME}, or use a larger --overlay-net",
-    PEER_REASONS[PeerVerdict.NOT_DERIVED]: _SAME_NET,
+    PEER_REASONS[PeerVerdict.OWN_ADDRESS]: f"wait a minute for it to move; else {_RENAME}, or give another --address",
+    PEER_REASONS[PeerVerdict.NOT_DERIVED]: f"{_SAME_NET}, and --static-addresses where one is given its --address",
     PEER_REASONS[PeerVerdict.LOCAL_NETWORK]: "use an --overlay-net apart from all local networks",
     PEER_REASONS[PeerVerdict.ENDPOINT_CLASS]: _ANNOUNCE,
     PEER_REASONS[PeerVerdict.ENDPOINT_LOCAL]: _ANNOUNCE,

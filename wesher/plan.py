@@ -25,7 +25,7 @@ from wesher.runtime.bind_addr import BindAddress, NoAddress, choose, default_int
 
 AGENT_MODULE: Final = "wesher.runtime.agent"
 
-_OF_THE_HELPER: Final = ("hosts-file", WIREGUARD.name)
+_OF_THE_HELPER: Final = ("address", "hosts-file", WIREGUARD.name)
 """Options that mean nothing to an agent whose helper runs already, and that it is not told either."""
 
 

@@ -181,6 +181,8 @@ def _helper_messages() -> Iterator[bytes]:
         public_key=bytes(32),
         in_force=1,
         hosts_suffix="mesh",
+        static_addresses=True,
+        address_is_pinned=True,
     )
     for request in (
         protocol.Hello("1"),

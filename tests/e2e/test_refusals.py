@@ -193,7 +193,6 @@ def test_a_bad_key_is_refused_and_not_repeated(machine: Node, program: str, key:
         ),
         (("positional",), "Got unexpected extra argument (positional)"),
         (("--nonsense", "1"), "No such option '--nonsense'."),
-        (("--address", "10.0.0.1"), "--address is not there yet in this version; leave it away"),
         (("--bind-iface",), "Option '--bind-iface' requires an argument."),
     ],
 )

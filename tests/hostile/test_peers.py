@@ -3,14 +3,17 @@ something. A record that is refused costs itself and nothing more."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
 from privhelper.addressing import derive
 from privhelper.policy import HostsVerdict, PeerVerdict
-from privhelper.protocol import SetAddr
+from privhelper.protocol import FIXED_ADDRESS, OwnAddress, SetAddr, SetPeers, ViolationCode
 from tests.e2e.mesh import public_key
+from tests.hostile.case import Case, put, table
 from tests.hostile.cast import ALPHA, BETA, GAMMA, NAME, at, member, name_for
 from tests.hostile.furniture import GATEWAY, HOST_ROUTE, NEXT_HOP, OTHERS_ADDRESS, OTHERS_ROUTE, OVERLAY6, RESOLVER
 from tests.hostile.liar import At
@@ -21,6 +24,8 @@ pytestmark = pytest.mark.root
 
 P, H = PeerVerdict, HostsVerdict
 IPV6 = ("--overlay-net", OVERLAY6)
+STATIC = ("--static-addresses",)
+PINNED = (*STATIC, "--address", "10.77.3.9")
 
 
 def elsewhere(address: str) -> Row:
@@ -84,6 +89,49 @@ def test_outside_the_overlay(stage: Stage, row: Row) -> None:
 def test_overlay_addresses(stage: Stage, row: Row) -> None:
     """Derived from the name, and nothing of this host's."""
     judge(stage, row)
+
+
+@rows(
+    Row("another name's", replace(GAMMA, overlay_addr=member("nobody-here").overlay_addr), P.ACCEPTED, H.ACCEPTED),
+    Row("the net's last", member("m", address="10.77.15.255"), P.ACCEPTED, H.ACCEPTED),
+    Row("one outside the net", member("m", address="10.77.16.0"), P.OUTSIDE_NET),
+    Row("this node's own", member("m", address="10.77.1.48"), P.OWN_ADDRESS),
+    Row("in the operator's network", member("m", address="10.77.8.200"), P.LOCAL_NETWORK),
+    Row("the operator's gateway", member("m", address=GATEWAY), P.LOCAL_NETWORK),
+    Row("a single host of the operator's", member("m", address=HOST_ROUTE), P.LOCAL_NETWORK),
+    Row("what the operator keeps in a black hole", member("m", address="10.77.11.3"), P.LOCAL_NETWORK),
+    Row("this host's name server", member("m", address=RESOLVER), P.LOCAL_NETWORK),
+    Row("a next hop that is in no network", member("m", address=NEXT_HOP), P.LOCAL_NETWORK),
+    Row("another instance's own", member("m", address=OTHERS_ADDRESS), P.LOCAL_NETWORK),
+    Row("another instance's peer", member("m", address=OTHERS_ROUTE), P.LOCAL_NETWORK),
+    Row("its own endpoint", member("m", address="10.77.3.3", endpoint="10.77.3.3"), P.ENDPOINT_OVERLAY),
+)
+def test_static_overlay_addresses(stage: Stage, row: Row) -> None:
+    """No name decides any more; all else does."""
+    judge(stage, replace(row, options=STATIC))
+
+
+@table(
+    Case("a derived address", At.GREETED, SetAddr(0), ViolationCode.ATTEMPT, PINNED),
+    Case("another one", At.GREETED, [SetAddr(FIXED_ADDRESS), SetAddr(3)], ViolationCode.ATTEMPT, PINNED),
+    Case("peers without an address", At.GREETED, SetPeers((GAMMA,)), ViolationCode.ORDER, PINNED),
+    Case("an address that nobody gave", At.GREETED, SetAddr(FIXED_ADDRESS), ViolationCode.ATTEMPT, STATIC),
+    Case("the same in force", At.CONFIGURED, SetAddr(FIXED_ADDRESS), ViolationCode.ATTEMPT, STATIC),
+)
+def test_whose_address_it_is_to_give(stage: Stage, case: Case) -> None:
+    """The administrator's, where it was given; nobody's, where not."""
+    put(stage, case)
+
+
+def test_the_given_address_is_the_administrators(stage: Stage) -> None:
+    """SET_ADDR names it by a number; the agent never says which it is."""
+    stage.serve(*PINNED)
+    with closing(stage.connect(At.GREETED)) as liar:
+        assert OwnAddress(ip_address("10.77.3.9")) == liar.ask(SetAddr(FIXED_ADDRESS))
+        assert stage.ours().addresses == {"10.77.3.9/32"}
+        ours = member("m", address="10.77.3.9")
+        assert [(P.OWN_ADDRESS, H.NO_PEER)] == liar.set([ours])
+    stage.assert_at_rest()
 
 
 def from_there(endpoint: str, verdict: PeerVerdict) -> Row:

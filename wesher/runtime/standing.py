@@ -53,6 +53,7 @@ class Standing:
             max_peers=self.pinned.max_peers,
             etc_hosts=self.pinned.etc_hosts,
             hosts_suffix=self.pinned.hosts_suffix,
+            static_addresses=self.pinned.static_addresses,
             surroundings=Surroundings(),
         )
 
@@ -66,9 +67,10 @@ async def greet(config: AgentConfig, saved: SavedState, helper: HelperClient) ->
         raise Refused("the helper does not tell its policy; restart wesher-privhelper")
     _compare(config, pinned)
     in_force = await _in_force(helper) if pinned.in_force else {}
-    claim = own_claim(saved, pinned.node_name, seconds_since_2020())
+    is_pinned = pinned.address_is_pinned
+    claim = own_claim(saved, pinned.node_name, seconds_since_2020(), pinned=is_pinned)
     first = claim.attempt
-    others = next_attempts(pinned.overlay_net, pinned.node_name, first, (), ())
+    others = [] if is_pinned else next_attempts(pinned.overlay_net, pinned.node_name, first, (), ())
     for attempt in (first, *others):
         answer = await helper.ask(SetAddr(attempt))
         if isinstance(answer, OwnAddress):
@@ -79,6 +81,8 @@ async def greet(config: AgentConfig, saved: SavedState, helper: HelperClient) ->
         if not isinstance(answer, Failed) or answer.errno != EADDRNOTAVAIL:
             break
     reason = os.strerror(answer.errno) if isinstance(answer, Failed) else "no answer"
+    if is_pinned:
+        raise Refused(f"the helper's --address cannot be used here: {reason}; its host's networks must not cover it")
     if isinstance(answer, Failed) and answer.errno == EADDRNOTAVAIL:
         reason = "local networks cover them, or they are the net's first and last"
     raise Refused(
@@ -116,6 +120,7 @@ def _compare(config: AgentConfig, pinned: PinnedPolicy) -> None:
         "keepalive": pinned.keepalive,
         "hosts-suffix": pinned.hosts_suffix or None,
         "no-etc-hosts": not pinned.etc_hosts,
+        "static-addresses": pinned.static_addresses,
     }
     for name, ours in config.expected:
         if ours != str(theirs[name]):

@@ -19,7 +19,7 @@ from privhelper.launch import Plan
 from privhelper.spawn import LaunchError
 from wesher import cli, plan
 from wesher.cli import hide_cluster_key
-from wesher.config import NOT_YET, AgentConfig, Contact
+from wesher.config import AgentConfig, Contact
 from wesher.runtime.bind_addr import InterfaceAddress
 
 KEY = bytes(range(32))
@@ -116,6 +116,8 @@ def test_asking_for_help_is_no_mistake(run, plans, arguments):
         (["--overlay-net", "127.0.0.0/8"], "127.0.0.0/8 cannot carry an overlay"),
         (["--overlay-net", "10.0.0.0/31"], "10.0.0.0/31 has no room for two nodes"),
         (["--overlay-net", "fd00::/8", "--mtu", "1279"], "--mtu 1279 is too small for the IPv6 overlay fd00::/8"),
+        (["--address", "10.0.0.5"], "--address 10.0.0.5 follows from no name, so others refuse it; give every node"),
+        (["--static-addresses", "--address", "11.0.0.5"], "--address 11.0.0.5 lies outside the overlay net 10.0.0.0/8"),
         (["--log-level", "loud"], "'loud' is no log level; give one of debug, info, warn, error"),
         (["--bind-addr", "eth0"], "'eth0' is no IP address; give one of this host's"),
         (["--bind-addr", "192.0.2.1", "--bind-iface", "eth0"], "setting both bind address and bind interface is not"),
@@ -135,19 +137,6 @@ def test_a_mistake_is_one_line_and_status_2(run, plans, arguments, error):
     assert err.startswith("wesher: error: ")
     assert err.count("\n") == 1
     assert error in err
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_an_option_that_is_not_there_yet_is_refused_by_name(run, plans, name):
-    """As a switch, with a value either way, and as a variable: ignoring it would be a lie."""
-    expected = (2, "", f"wesher: error: --{name} is not there yet in this version; leave it away\n")
-    variable = "WESHER_" + name.upper().replace("-", "_")
-    assert run(f"--{name}") == expected
-    assert run(f"--{name}", "value") == expected
-    assert run(f"--{name}=value") == expected
-    code, out, err = run(env={variable: "value"})
-    assert (code, out, err.splitlines()[-1:]) == (2, "", expected[2].splitlines())
-    assert plans == []
 
 
 def test_a_mistake_in_a_variable_is_named_after_its_option(run, plans):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -93,6 +94,11 @@ policies = st.builds(
     public_key=keys,
     in_force=u16,
     hosts_suffix=st.just("") | printable(64),
+    static_addresses=st.booleans(),
+).flatmap(
+    lambda policy: st.builds(
+        replace, st.just(policy), address_is_pinned=st.just(False) if not policy.static_addresses else st.booleans()
+    )
 )
 
 replies: st.SearchStrategy[Reply] = st.one_of(
@@ -118,7 +124,7 @@ def overlay_nets(draw: st.DrawFn) -> Network:
 
 _file_names = st.text(st.characters(codec="ascii", exclude_characters="\0/"), min_size=1, max_size=20)
 
-pinned = st.builds(
+_dynamic = st.builds(
     Pinned,
     node_name=printable(64),
     overlay_net=overlay_nets(),
@@ -133,3 +139,15 @@ pinned = st.builds(
     hosts_file=st.lists(_file_names, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)),
     hosts_suffix=suffixes,
 )
+
+
+@st.composite
+def _static(draw: st.DrawFn) -> Pinned:
+    """With static addresses, and perhaps one of its own."""
+    chosen = draw(_dynamic)
+    inside = draw(st.none() | st.integers(1, chosen.overlay_net.num_addresses - 2))
+    address = None if inside is None else chosen.overlay_net[inside]
+    return replace(chosen, static_addresses=True, address=address)
+
+
+pinned = _dynamic | _static()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -52,6 +52,15 @@ def test_narrower_networks_elsewhere_are_one_warning(networks: list[str], named:
     assert warning is not None
     assert named in warning
     assert "\n" not in warning
+
+
+@pytest.mark.parametrize("address", ["10.9.8.7", "10.9.8.8"])
+def test_a_given_address_is_what_counts(address: str) -> None:
+    """Not the one that the name would have."""
+    given = replace(PINNED, static_addresses=True, address=ip_address(address))
+    assert check(given, [ip_network(f"{OWN}/32")], has_ipv6=True) is not None
+    with pytest.raises(NoGround, match=f"overlay address {address} of self lies in .*; give another --address$"):
+        check(given, [ip_network(f"{address}/32")], has_ipv6=True)
 
 
 def test_a_host_without_networks_in_the_overlay_is_good_ground() -> None:

@@ -147,13 +147,21 @@ def test_bytes_that_are_no_request_are_a_violation() -> None:
 
 # --- HELLO and SET_ADDR ------------------------------------------------------------------------------------------
 
+FIXED_TEXT = "10.9.8.7"
+FIXED = ip_address(FIXED_TEXT)
+STATIC = replace(PINNED, static_addresses=True, address=FIXED)
+
 
 def test_hello_answers_what_was_pinned() -> None:
     """All of it, and the device's key."""
     expected = PinnedPolicy(
         "self", "wgoverlay", NET, 51820, 1420, 1000, 25, True, Backend.USERSPACE, OWN_KEY, 0, "mesh.example"
     )
-    assert expected == Helper(replace(PINNED, keepalive=25, hosts_suffix="mesh.example")).send(Hello("test"))
+    given = replace(PINNED, keepalive=25, hosts_suffix="mesh.example")
+    assert expected == Helper(given).send(Hello("test"))
+    given, expected = replace(given, static_addresses=True), replace(expected, static_addresses=True)
+    assert expected == Helper(given).send(Hello("test"))
+    assert replace(expected, address_is_pinned=True) == Helper(replace(given, address=FIXED)).send(Hello("test"))
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 15])
@@ -167,6 +175,37 @@ def test_the_own_address_is_derived_from_the_pinned_name(attempt: int) -> None:
 def test_the_fixed_address_is_a_violation_where_none_is_pinned() -> None:
     """An honest agent has read the policy."""
     assert "attempt" == Helper().greeted().violation(SetAddr(FIXED_ADDRESS))
+
+
+def test_a_pinned_address_is_the_only_one() -> None:
+    """The administrator's word: an honest agent, who has read that there is one, asks for no other."""
+    helper = Helper(STATIC).greeted()
+    assert OwnAddress(FIXED) == helper.send(SetAddr(FIXED_ADDRESS))
+    assert helper.link.address == FIXED
+    assert OwnAddress(FIXED) == helper.send(SetAddr(FIXED_ADDRESS))
+    for attempt in (0, 15):
+        assert "attempt" == Helper(STATIC).greeted().violation(SetAddr(attempt))
+    assert "attempt" == Helper(replace(STATIC, address=None)).greeted().violation(SetAddr(FIXED_ADDRESS))
+
+
+@pytest.mark.parametrize("local", [f"{FIXED_TEXT}/32", "10.9.8.0/24"])
+def test_a_pinned_address_of_a_local_network_is_not_taken(local: str) -> None:
+    """Pinned before that network came, say."""
+    helper = Helper(STATIC, Surroundings((ip_network(local),))).greeted()
+    assert Failed(Op.SET_ADDR, errno.EADDRNOTAVAIL) == helper.send(SetAddr(FIXED_ADDRESS))
+    assert helper.link.address is None
+
+
+def test_static_addresses_let_members_have_any_address_that_is_nobody_elses() -> None:
+    """What no name derives, and this node's own derived one, since it has another."""
+    helper = Helper(STATIC).greeted()
+    helper.send(SetAddr(FIXED_ADDRESS))
+    anywhere = replace(A, overlay_addr=ip_address("10.1.2.3"))
+    derived = replace(B, overlay_addr=derive(NET, b"self", 0))
+    assert Verdicts((OK, OK)) == helper.send(SetPeers((anywhere, derived)))
+    ours = replace(C, overlay_addr=FIXED)
+    assert Verdicts((OK, (PeerVerdict.OWN_ADDRESS, HostsVerdict.NO_PEER))) == helper.send(SetPeers((anywhere, ours)))
+    assert "duplicate address" == helper.violation(SetPeers((anywhere, replace(B, overlay_addr=anywhere.overlay_addr))))
 
 
 def test_an_own_address_at_the_nets_edge_is_not_taken() -> None:

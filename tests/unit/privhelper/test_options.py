@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -58,6 +58,8 @@ DEFAULTS = Pinned("node-a", ip_network("10.0.0.0/8"), "wgoverlay", 51820, 1420, 
         ("hosts-suffix", "mesh.example", "mesh.example"),
         ("hosts-suffix", ".Mesh.Example.", "Mesh.Example"),
         ("hosts-suffix", "x" * 63, "x" * 63),
+        ("address", "10.0.0.5", ip_address("10.0.0.5")),
+        ("address", "fd00::5", ip_address("fd00::5")),
         ("hosts-file", "/etc/hosts", "/etc/hosts"),
         ("hosts-file", "/run/a b/../hosts", "/run/a b/../hosts"),
     ],
@@ -100,6 +102,7 @@ def test_what_an_option_takes(name: str, text: str, value: Any) -> None:
                 "", ".", "..", "a..b", "-a", "a-.b", "a b", "a_b", "mésh", "x" * 64, "a." * 32 + "a", "a\n", "%",
             )
         ),
+        *(("address", text) for text in ("", "x", "10.0.0.5/8", "10.0.0", "010.0.0.1", "fd00::1%eth0", "10.0.0.5 ")),
         *(("hosts-file", text) for text in ("", "hosts", "./hosts", "../etc/hosts", "~/hosts")),
     ],
 )  # fmt: skip
@@ -179,12 +182,51 @@ def test_ipv6_needs_an_mtu_it_can_live_with(net: str, mtu: int, good: bool) -> N
         "no-etc-hosts": False,
         "hosts-file": "/h",
         "hosts-suffix": None,
+        "static-addresses": False,
+        "address": None,
     }
     if good:
         assert mtu == pin("node-a", values).mtu
     else:
         with pytest.raises(ValueError, match="at least 1280"):
             pin("node-a", values)
+
+
+@pytest.mark.parametrize(
+    ("net", "address", "error"),
+    [
+        ("10.0.0.0/24", "10.0.0.1", None),
+        ("10.0.0.0/24", "10.0.0.254", None),
+        ("fd00::/64", "fd00::1", None),
+        ("10.0.0.0/24", "10.0.0.0", "--address 10.0.0.0 is the first or last of 10.0.0.0/24, which much software"),
+        ("10.0.0.0/24", "10.0.0.255", "is the first or last of 10.0.0.0/24"),
+        ("fd00::/64", "fd00::", "is the first or last of fd00::/64"),
+        ("fd00::/64", "fd00::ffff:ffff:ffff:ffff", "is the first or last of fd00::/64"),
+        ("10.0.0.0/24", "10.0.1.0", "--address 10.0.1.0 lies outside the overlay net 10.0.0.0/24; give one inside it"),
+        ("10.0.0.0/24", "::10.0.0.1", "lies outside the overlay net"),
+        ("fd00::/64", "10.0.0.1", "lies outside the overlay net"),
+    ],
+)
+def test_a_given_address_is_inside_the_net(
+    net: str, address: str, error: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And neither its first nor its last."""
+    argv = ["--node-name=a", "--agent-fd=3", "--static-addresses", f"--overlay-net={net}", f"--address={address}"]
+    if error is None:
+        assert ip_address(address) == parse_arguments(argv, {}).pinned.address
+        return
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments(argv, {})
+    assert error in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_given_address_needs_static_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or every other node would refuse it; they alone are good, for a node whose own follows from its name."""
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments(["--agent-fd=3", "--address=10.0.0.5"], {})
+    assert "give every node --static-addresses, or no --address" in capsys.readouterr().err.splitlines()[-1]
+    found = parse_arguments(["--agent-fd=3", "--static-addresses"], {}).pinned
+    assert (found.static_addresses, found.address) == (True, None)
 
 
 @given(pinned, st.integers(0, 100), st.none() | st.integers(0, 100))
@@ -214,6 +256,8 @@ def test_whatever_is_pinned_can_be_told_in_hello(value: Pinned) -> None:
         public_key=bytes(32),
         in_force=2 * value.max_peers,
         hosts_suffix=value.hosts_suffix,
+        static_addresses=value.static_addresses,
+        address_is_pinned=value.address is not None,
     )
     assert (1, policy) == decode_reply(encode_reply(1, policy))
 

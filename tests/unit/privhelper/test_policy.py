@@ -73,6 +73,7 @@ def surrounded_by(*networks: str, **others: Any) -> Policy:
 # --- the peer verdict --------------------------------------------------------------------------------------------
 
 GOOD = peer("node-a")
+STATIC = replace(POLICY, static_addresses=True)
 REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
     PeerVerdict.ACCEPTED: [
         (POLICY, GOOD),
@@ -83,6 +84,11 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
         (surrounded_by(ranges=nets("127.0.0.0/8"), tunnelled=nets("198.51.100.0/24", "::/0")), GOOD),
         (surrounded_by(tunnelled=nets("0.0.0.0/0"), beside=nets("192.0.2.0/24")), GOOD),
         (surrounded_by(tunnelled=nets("0.0.0.0/0", "192.0.2.0/24"), beside=nets("192.0.2.2/32")), GOOD),
+        (STATIC, peer("node-a", overlay_addr=GOOD.overlay_addr + 1)),
+        (STATIC, peer("node-a", overlay_addr=ip_address("10.255.255.255"))),  # a member may have the net's last
+        (STATIC, peer("node-a", overlay_addr=derive(NET, b"node-b", 0))),
+        (STATIC, GOOD),
+        (replace(POLICY, own_address=None), peer("node-a", overlay_addr=derive(NET, b"node-a", 1))),
         (
             replace(POLICY, overlay_net=NET6, own_address=derive(NET6, b"self", 0)),
             peer("node-a", overlay_addr=derive(NET6, b"node-a", 3)),
@@ -91,9 +97,14 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
     PeerVerdict.OUTSIDE_NET: [
         (POLICY, peer("node-a", overlay_addr=ip_address("11.224.124.195"))),
         (POLICY, peer("node-a", overlay_addr=ip_address("192.168.0.1"))),
+        (STATIC, peer("node-a", overlay_addr=ip_address("11.224.124.195"))),
         (POLICY, peer("node-a", overlay_addr=ip_address("::10.224.124.195"))),
     ],
-    PeerVerdict.OWN_ADDRESS: [(POLICY, peer("self")), (POLICY, peer("node-a", overlay_addr=OWN_ADDRESS))],
+    PeerVerdict.OWN_ADDRESS: [
+        (STATIC, peer("node-a", overlay_addr=OWN_ADDRESS)),
+        (POLICY, peer("self")),
+        (POLICY, peer("node-a", overlay_addr=OWN_ADDRESS)),
+    ],
     PeerVerdict.NOT_DERIVED: [
         (POLICY, peer("node-a", overlay_addr=GOOD.overlay_addr + 1)),
         (POLICY, peer("node-a", overlay_addr=derive(NET, b"node-b", 0))),
@@ -101,6 +112,10 @@ REFUSED: Mapping[PeerVerdict, list[tuple[Policy, Peer]]] = {
         (POLICY, peer("node-a", overlay_addr=derive(NET, b"Node-A", 0))),
     ],
     PeerVerdict.LOCAL_NETWORK: [
+        (
+            replace(STATIC, surroundings=Surroundings(nets("10.1.2.0/24"))),
+            peer("node-a", overlay_addr=ip_address("10.1.2.3")),
+        ),
         (replace(POLICY, surroundings=Surroundings(taken=frozenset((GOOD.overlay_addr,)))), GOOD),
         (surrounded_by(f"{GOOD.overlay_addr}/32"), GOOD),
         (surrounded_by("192.168.0.0/16", f"{ip_network((GOOD.overlay_addr, 24), strict=False)}"), GOOD),

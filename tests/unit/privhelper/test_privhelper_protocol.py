@@ -362,6 +362,25 @@ SUFFIX = DEVICE + 35  # its length, then its text
 
 
 @pytest.mark.parametrize(
+    ("switches", "hosts", "static", "pinned"),
+    [
+        (0, False, False, False),
+        (1, True, False, False),
+        (2, False, True, False),
+        (3, True, True, False),
+        (6, False, True, True),
+        (7, True, True, True),
+    ],
+)
+def test_the_switches_of_the_policy_are_one_byte(switches: int, hosts: bool, static: bool, pinned: bool) -> None:
+    """An agent that knows only the first stops at the others, which it could not follow."""
+    policy = replace(POLICY, etc_hosts=hosts, static_addresses=static, address_is_pinned=pinned)
+    data = encode_reply(1, policy)
+    assert data[HEADER + POLICY_HOSTS] == switches
+    assert (1, policy) == decode_reply(data)
+
+
+@pytest.mark.parametrize(
     ("name", "offset", "new", "code"),
     [
         ("policy", 0, b"\x41", "padding"),
@@ -373,7 +392,10 @@ SUFFIX = DEVICE + 35  # its length, then its text
         ("policy", 82 + 3, b"\x01", "address"),  # host bits
         ("policy", 82 + 4, b"\x01", "padding"),
         ("policy", 98, b"\x21", "address"),  # /33
-        ("policy", POLICY_HOSTS, b"\x02", "padding"),
+        ("policy", POLICY_HOSTS, b"\x04", "padding"),  # an address that is pinned, and no static addresses
+        ("policy", POLICY_HOSTS, b"\x05", "padding"),
+        ("policy", POLICY_HOSTS, b"\x08", "padding"),
+        ("policy", POLICY_HOSTS, b"\xff", "padding"),
         ("policy", DEVICE, b"\x03", "operation"),
         ("policy", SUFFIX, b"\x00", "padding"),  # the text is still there behind a length of 0
         ("policy", SUFFIX, b"\x05", "text"),
