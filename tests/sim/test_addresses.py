@@ -81,7 +81,7 @@ def test_a_liar_takes_no_working_tunnel_away(monkeypatch, claim, proven):
 
 
 def test_a_node_that_is_driven_moves_ever_more_seldom():
-    """Each time it has moved, somebody else has the older claim to where it is: twelve moves in half an hour, not
+    """Each time it has moved, somebody else has the older claim to where it is: a dozen moves in half an hour, not
     thousands. With jitter the waits before them are at least 0.2, 0.4 … 205 s long."""
     with virtual_world():
         cluster = Cluster(1)
