@@ -50,7 +50,7 @@ from wesher.wire.messages import (
     UserMessage,
 )
 from wesher.wire.packet import open_packet
-from wesher.wire.words import are_words, decode_words
+from wesher.wire.words import Forget, Unknown, are_words, decode_words
 
 if TYPE_CHECKING:
     from random import Random
@@ -244,7 +244,11 @@ class Node:
             self.counters["too many words"] += 1
             return
         for word in words:
-            self._membership.hear_word(word, now)
+            match word:
+                case Forget():
+                    self._membership.hear_word(word, now)
+                case Unknown():
+                    self.counters["word of a newer version"] += 1
 
     def _follow(self, steps: Iterable[ProbeStep], now: float) -> None:
         for step in steps:

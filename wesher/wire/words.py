@@ -2,17 +2,20 @@
 
 The Go wesher has no application and reads past both, so Python nodes have the room to themselves:
 
-    words   "wesher" | version 1 | word …                             a user message has one, a state any number
-    forget  kind 1 | incarnation u32 | length of the name u8 | name   big endian; the name as bytes
+    words   "wesher" | version 1 | word …                  a user message has one, a state any number
+    word    kind u8 | length of the body u16 | body        big endian, as all that follows
+    forget  kind 1: incarnation u32 | name, as bytes       forget `name`: every life of it up to that incarnation
 
-Reading is strict: nobody but we write this. What begins otherwise is an application's, and none of ours.
+A kind that is unknown comes from a newer version: it is kept apart, and costs nothing. Beyond that reading is strict:
+nobody but we write this. What begins otherwise is an application's, and none of ours.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from wesher.wire.errors import Reason, WireError
@@ -21,7 +24,8 @@ from wesher.wire.limits import MAX_NAME, MAX_WORDS
 MAGIC: Final = b"wesher"
 _VERSION: Final = 1
 _FORGET: Final = 1
-_HEAD: Final = struct.Struct(">BIB")
+_HEAD: Final = struct.Struct(">BH")
+_INCARNATION: Final = struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,50 +39,70 @@ class Forget:
     incarnation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A word of a newer version: its kind (u8) and its body."""
+
+    kind: int
+    body: bytes
+
+
+Word = Forget | Unknown
+
+
 def are_words(data: bytes) -> bool:
     """Whether this is meant to be words, and not an application's."""
     return data.startswith(MAGIC)
 
 
-def encode_words(words: Iterable[Forget]) -> bytes:
+def encode_words(words: Iterable[Word]) -> bytes:
     """At most MAX_WORDS; none at all is nothing."""
-    parts = [_forget(word) for word in words]
+    parts = [_encode(word) for word in words]
     return b"".join([MAGIC, bytes([_VERSION]), *parts]) if parts else b""
 
 
-def decode_words(data: bytes) -> tuple[Forget, ...]:
+def decode_words(data: bytes) -> tuple[Word, ...]:
     """What `encode_words` wrote. Raises WireError."""
     if not are_words(data):
         raise WireError(Reason.UNSUPPORTED_TYPE, "no words of ours")
     at = len(MAGIC) + 1
     if data[at - 1 : at] != bytes([_VERSION]):
         raise WireError(Reason.UNSUPPORTED_TYPE, "words of another version")
-    words: list[Forget] = []
+    words: list[Word] = []
     while at < len(data):
         if len(words) == MAX_WORDS:
             raise WireError(Reason.TOO_MANY, f"more than {MAX_WORDS} words")
-        word, at = _read_forget(data, at)
-        words.append(word)
+        begins = at + _HEAD.size
+        if begins > len(data):
+            raise WireError(Reason.TRUNCATED, "a word ends early")
+        kind, size = _HEAD.unpack_from(data, at)
+        at = begins + size
+        if at > len(data):
+            raise WireError(Reason.TRUNCATED, "a word's body ends early")
+        body = data[begins:at]
+        words.append(_READ[kind](body) if kind in _READ else Unknown(kind, body))
     if not words:
         raise WireError(Reason.EMPTY, "no word")
     return tuple(words)
 
 
-def _forget(word: Forget) -> bytes:
-    name = word.node.encode("utf-8", "surrogateescape")
-    return _HEAD.pack(_FORGET, word.incarnation, len(name)) + name
+def _encode(word: Word) -> bytes:
+    match word:
+        case Forget(node, incarnation):
+            kind, body = _FORGET, _INCARNATION.pack(incarnation) + node.encode("utf-8", "surrogateescape")
+        case Unknown(kind, body):
+            pass
+    return _HEAD.pack(kind, len(body)) + body
 
 
-def _read_forget(data: bytes, at: int) -> tuple[Forget, int]:
-    """The word that begins there, and where it ends."""
-    begins = at + _HEAD.size
-    if begins > len(data):
-        raise WireError(Reason.TRUNCATED, "a word ends early")
-    kind, incarnation, size = _HEAD.unpack_from(data, at)
-    if kind != _FORGET:
-        raise WireError(Reason.UNSUPPORTED_TYPE, f"word {kind}")
-    if not 1 <= size <= MAX_NAME:
-        raise WireError(Reason.BAD_NAME, f"a name of {size} bytes")
-    if begins + size > len(data):
-        raise WireError(Reason.TRUNCATED, "a word's name ends early")
-    return Forget(data[begins : begins + size].decode("utf-8", "surrogateescape"), incarnation), begins + size
+def _forget(body: bytes) -> Forget:
+    if len(body) < _INCARNATION.size:
+        raise WireError(Reason.TRUNCATED, f"a word to forget of {len(body)} bytes")
+    name = body[_INCARNATION.size :]
+    if not 1 <= len(name) <= MAX_NAME:
+        raise WireError(Reason.BAD_NAME, f"a name of {len(name)} bytes")
+    (incarnation,) = _INCARNATION.unpack_from(body)
+    return Forget(name.decode("utf-8", "surrogateescape"), incarnation)
+
+
+_READ: Final = MappingProxyType[int, Callable[[bytes], Word]]({_FORGET: _forget})

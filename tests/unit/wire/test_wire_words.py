@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from wesher.wire.errors import WireError
 from wesher.wire.limits import MAX_WORDS
-from wesher.wire.words import Forget, are_words, decode_words, encode_words
+from wesher.wire.words import Forget, Unknown, are_words, decode_words, encode_words
 
 NAMES = st.binary(min_size=1, max_size=255).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 FORGETS = st.builds(Forget, NAMES, st.integers(0, 0xFFFF_FFFF))
-ONE = b"wesher\x01" + b"\x01\x00\x01\x02\x03\x06node-b"
+UNKNOWNS = st.builds(Unknown, st.integers(100, 255), st.binary(max_size=50))
+ONE = b"wesher\x01" + b"\x01\x00\x0a\x00\x01\x02\x03node-b"
 
 
 def refused(data: bytes) -> str:
@@ -23,12 +24,12 @@ def refused(data: bytes) -> str:
 
 
 def test_the_bytes_of_a_word():
-    """Other versions of this program have to read them: magic, version, kind, incarnation, length, name."""
+    """Other versions of this program have to read them: magic, version, kind, length, incarnation, name."""
     assert encode_words([Forget("node-b", 0x10203)]) == ONE
     assert decode_words(ONE) == (Forget("node-b", 0x10203),)
 
 
-@given(st.lists(FORGETS, min_size=1, max_size=MAX_WORDS))
+@given(st.lists(FORGETS | UNKNOWNS, min_size=1, max_size=MAX_WORDS))
 def test_what_is_written_is_read(words):
     """Whatever bytes a name has."""
     data = encode_words(words)
@@ -59,6 +60,13 @@ def test_words_cut_off_are_none_or_fewer(words, data):
     assert len(found) < len(words)
 
 
+def test_a_word_of_a_newer_version_is_read_past():
+    """Its length says where the next one begins: nodes are replaced one by one."""
+    data = b"wesher\x01" + b"\x63\x00\x03new" + ONE[7:]
+    assert decode_words(data) == (Unknown(0x63, b"new"), Forget("node-b", 0x10203))
+    assert decode_words(b"wesher\x01\x63\x00\x00") == (Unknown(0x63, b""),)
+
+
 def test_no_words_are_no_bytes():
     """So a full exchange has no state as long as nobody has said anything."""
     assert encode_words([]) == b""
@@ -75,12 +83,14 @@ def test_no_words_are_no_bytes():
         (b"wesher\x00" + ONE[7:], "unsupported_type"),
         (b"wesher\x02" + ONE[7:], "unsupported_type"),
         (ONE[:7], "empty"),
-        (b"wesher\x01\x02" + ONE[8:], "unsupported_type"),
         (ONE + b"\x01", "truncated"),
         (ONE[:-1], "truncated"),
         (ONE[:12], "truncated"),
-        (b"wesher\x01\x01\x00\x00\x00\x00\x00", "bad_name"),
-        (ONE + b"\x01\x00\x00\x00\x00\x00", "bad_name"),
+        (ONE + b"\x63\x00", "truncated"),
+        (b"wesher\x01\x01\x00\x00", "truncated"),
+        (b"wesher\x01\x01\x00\x03\x00\x00\x00", "truncated"),
+        (b"wesher\x01\x01\x00\x04\x00\x00\x00\x00", "bad_name"),
+        (ONE + b"\x01\x01\x04\x00\x00\x00\x00" + 256 * b"n", "bad_name"),
         (encode_words([Forget("n", 1)]) + (encode_words([Forget("n", 1)])[7:]) * MAX_WORDS, "too_many"),
     ],
 )
