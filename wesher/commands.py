@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
 import click
 
-from wesher.config import OPTIONS
-from wesher.control_client import NotRunning, Unusable, get, post
+from wesher.asking import ask, lines, socket_options, tell
+from wesher.control_client import NotRunning, Unusable
 from wesher.health import degraded
+from wesher.key_commands import key
 from wesher.key_file import key_in_file
-from wesher.option_type import OptionType
 from wesher.show import harmless, members_lines, plain, status_lines
 from wesher.wire.dissect import dissect_line
 from wesher.wire.keyring import Keyring
@@ -29,47 +29,12 @@ DEGRADED: Final = 4
 REDRAW_EVERY: Final = 2.0
 """Seconds between two looks of `status --watch`."""
 
-_LISTS: Final = frozenset(("members", "peers", "problems", "refused"))
-"""What has one line for each entry, in whatever answer."""
-
-_BY_NAME: Final = {option.name: option for option in OPTIONS}
-
-
-def _socket_options(command: Any) -> Any:
-    for name in ("runtime-dir", "interface"):
-        option = _BY_NAME[name]
-        command = click.option(
-            f"--{name}",
-            metavar=option.metavar,
-            type=OptionType(option),
-            default=option.default,
-            show_default=True,
-            envvar=option.variable,
-            help=option.text,
-        )(command)
-    return command
-
-
-def _ask(path: str, runtime_dir: str, interface: str) -> Any:
-    return get(f"{runtime_dir}/{interface}.sock", path)
-
-
-def _lines(answer: Mapping[str, Any], reading: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:
-    """What `reading` makes of `answer`. Raises Unusable: a daemon started from another version may say it otherwise."""
-    try:
-        for name in _LISTS & answer.keys():
-            if not isinstance(answer[name], list):
-                raise TypeError(name)  # a text of 30 MB would be a line for each of its characters
-        return [harmless(line) for line in reading(answer)]
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):  # numbers may be of any size
-        raise Unusable("the daemon's answer is not of this version; restart it, or see the answer by --json") from None
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON; its fields are stable")
 @click.option("--check", is_flag=True, help="print only what is degraded and what to do; exit 4 if anything is")
 @click.option("--watch", is_flag=True, help="redraw every two seconds, until Ctrl-C")
-@_socket_options
+@socket_options
 def status(as_json: bool, check: bool, watch: bool, runtime_dir: str, interface: str) -> None:
     """Show this node, the cluster, its members, and who is refused and why."""
     if watch:
@@ -79,15 +44,15 @@ def status(as_json: bool, check: bool, watch: bool, runtime_dir: str, interface:
             raise click.UsageError("--watch redraws a terminal, and the output is none; leave it away")
         _watch(runtime_dir, interface)
         return
-    answer = _ask("/status", runtime_dir, interface)
+    answer = ask("/status", runtime_dir, interface)
     if check:
         _check(answer, as_json=as_json)
     else:
-        click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, status_lines)))
+        click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines(answer, status_lines)))
 
 
 def _check(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    findings = _lines(answer, degraded)
+    findings = lines(answer, degraded)
     if as_json:
         click.echo(json.dumps({"degraded": findings}))
     elif findings:
@@ -98,61 +63,43 @@ def _check(answer: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _watch(runtime_dir: str, interface: str) -> None:
     """Show the status again and again. Raises NotRunning, Unusable, at the first look only: later it is shown."""
-    lines = _lines(_ask("/status", runtime_dir, interface), status_lines)
+    drawn = lines(ask("/status", runtime_dir, interface), status_lines)
     try:
         while True:
             click.clear()
-            click.echo("\n".join(lines))
+            click.echo("\n".join(drawn))
             time.sleep(REDRAW_EVERY)
             try:
-                lines = _lines(_ask("/status", runtime_dir, interface), status_lines)
+                drawn = lines(ask("/status", runtime_dir, interface), status_lines)
             except (NotRunning, Unusable) as error:  # the daemon may be on its way back
-                lines = [harmless(str(error))]
+                drawn = [harmless(str(error))]
     except KeyboardInterrupt:
         pass
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON; its fields are stable")
-@_socket_options
+@socket_options
 def members(as_json: bool, runtime_dir: str, interface: str) -> None:
     """Show everybody: this node too, who has failed or left, remembered or not, and whose tunnel is kept."""
-    answer = _ask("/members", runtime_dir, interface)
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, members_lines)))
-
-
-@click.group()
-def key() -> None:
-    """The cluster key."""
-
-
-@key.command("show")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_socket_options
-def key_show(as_json: bool, runtime_dir: str, interface: str) -> None:
-    """Print the cluster key (for root and the daemon's group)."""
-    answer = _ask("/key", runtime_dir, interface)
-    click.echo(json.dumps(answer) if as_json else "\n".join(_lines(answer, _key_lines)))
-
-
-def _key_lines(answer: Mapping[str, Any]) -> list[str]:
-    return [answer["cluster_key"]]
+    answer = ask("/members", runtime_dir, interface)
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines(answer, members_lines)))
 
 
 @click.command()
-@_socket_options
+@socket_options
 def leave(runtime_dir: str, interface: str) -> None:
     """Leave the mesh and end the daemon; returns when both are done. Its next start joins again."""
-    post(f"{runtime_dir}/{interface}.sock", "/leave", {})
+    tell("/leave", {}, runtime_dir, interface)
     click.echo("left the mesh: tunnels, routes and hosts lines are gone, and the daemon ends")
 
 
 @click.command()
-@_socket_options
+@socket_options
 @click.argument("name")
 def forget(name: str, runtime_dir: str, interface: str) -> None:
     """Have every node forget NAME, which has failed or left: its tunnel goes, and nobody looks for it any more."""
-    post(f"{runtime_dir}/{interface}.sock", "/forget", {"name": name})
+    tell("/forget", {"name": name}, runtime_dir, interface)
     click.echo(f"forgotten here, and the others are told: {plain(name)}")
 
 

@@ -107,7 +107,7 @@ HOMES = {  # a library, and the only modules that may import it
     "msgpack": {"wesher.wire.structs", "wesher.wire.codec"},
     "h11": {"wesher.runtime.control"},
     "ifaddr": {"wesher.runtime.bind_addr"},
-    "click": {"wesher.cli", "wesher.commands", "wesher.option_type"},
+    "click": {"wesher.asking", "wesher.cli", "wesher.commands", "wesher.key_commands", "wesher.option_type"},
     "asyncio": {"wesher.runtime"},
     "pwd": {"privhelper.identity"},
     "subprocess": {"privhelper.wireguard_go"},

@@ -8,7 +8,11 @@ other. So we read both and write whichever the caller asks for.
     0.3   struct nodeMeta { OverlayAddr netip.Addr (opaque, 4 or 16 bytes); PubKey string }
     ours  either, with one more field after PubKey, which both Go versions skip: Wesher []byte
 
-    Wesher, version 1:  version u8 = 1 | flags u8 | attempt u8 | claim time u32 big-endian | reserved, ignored
+    Wesher, version 1:  version u8 = 1 | flags u8 | attempt u8 | claim time u32 big-endian
+                        | number u8 | so many fingerprints of cluster keys, 4 bytes each | reserved, ignored
+
+The fingerprints are of the cluster keys that the node has on its disk, the one it seals with first: so whoever changes
+keys sees who is ready. Where they are missing or cut off there are none.
 
 A `Wesher` that we cannot read (another version, too short, an attempt that does not exist, another Go type) counts as
 absent: that member is then to us what every member of ours is to a Go node, a peer without a claim. Refusing it would
@@ -32,6 +36,9 @@ from wesher.mesh.gob import GobError, GobValue
 MAX_ATTEMPT = 15  # the last alternative address that a name can derive
 PINNED_ATTEMPT = 255  # the address was given with --address, not derived
 MAX_ENCODED = 412  # memberlist's MetaMaxSize of 512, less 100 bytes kept for an Ed25519 identity and signature
+
+FINGERPRINT_SIZE = 4
+MAX_KEYS = 4  # cluster keys that a node has at once: with more, the message would need a longer length
 
 _EXTENSION_VERSION = 1
 _EXTENSION = struct.Struct(">BBBI")
@@ -93,7 +100,8 @@ class Claim:
 class NodeMeta:
     """One node's metadata, well-formed; whether address and key are acceptable is policy's to say.
 
-    public_key: 32 raw bytes. claim: None for a Go node. An IPv6 address is neither v4-mapped nor zoned.
+    public_key: 32 raw bytes. claim: None for a Go node. keys: fingerprints, 4 bytes each, at most MAX_KEYS; none of a
+    node without a claim. An IPv6 address is neither v4-mapped nor zoned.
     Raises ValueError otherwise.
     """
 
@@ -101,8 +109,13 @@ class NodeMeta:
     public_key: bytes
     form: MetaForm
     claim: Claim | None
+    keys: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.keys) > MAX_KEYS or any(len(key) != FINGERPRINT_SIZE for key in self.keys):
+            raise ValueError("a few fingerprints, of 4 bytes")
+        if self.keys and self.claim is None:
+            raise ValueError("only a node with a claim tells its keys")
         if len(self.public_key) != 32:
             raise ValueError("a public key is 32 bytes")
         if isinstance(self.overlay_addr, IPv6Address) and (self.overlay_addr.ipv4_mapped or self.overlay_addr.scope_id):
@@ -131,7 +144,7 @@ def encode(meta: NodeMeta) -> bytes:
     value += b"\x01" + _counted(key)
     if meta.claim is not None:
         members.append(("Wesher", _BYTES_ID))
-        value += b"\x01" + _counted(_extension(meta.claim))
+        value += b"\x01" + _counted(_extension(meta.claim, meta.keys))
     meta_type = b"\xff\x81" + _struct_type("nodeMeta", _META_ID, members)
     return _counted(meta_type) + _counted(address_type) + _counted(_META_ID + value + b"\0")
 
@@ -140,7 +153,7 @@ _META_ID, _ADDR_ID, _BYTES_ID, _STRING_ID = b"\xff\x82", b"\xff\x84", b"\x0a", b
 
 
 def _counted(data: bytes) -> bytes:
-    """Length and bytes. One byte of length will do: the longest message here is 96 bytes, and gob's limit is 127."""
+    """Length and bytes. One byte of length will do: the longest message here is 121 bytes, and gob's limit is 127."""
     return bytes([len(data)]) + data
 
 
@@ -155,8 +168,9 @@ def _struct_type(name: str, type_id: bytes, members: list[tuple[str, bytes]]) ->
     return b"\x03\x01" + _named(name, type_id) + b"\x01" + bytes([len(members)]) + fields + b"\0\0"
 
 
-def _extension(claim: Claim) -> bytes:
-    return _EXTENSION.pack(_EXTENSION_VERSION, claim.flags, claim.attempt, claim.claim_time)
+def _extension(claim: Claim, keys: tuple[bytes, ...]) -> bytes:
+    known = bytes([len(keys)]) + b"".join(keys) if keys else b""
+    return _EXTENSION.pack(_EXTENSION_VERSION, claim.flags, claim.attempt, claim.claim_time) + known
 
 
 def decode(data: bytes) -> NodeMeta:
@@ -195,7 +209,10 @@ def _decode(data: bytes) -> NodeMeta:
     except GobError:
         raise MetaError(MetaFault.MALFORMED) from None
     overlay_addr, form = _overlay_addr(fields.get("OverlayAddr"))
-    return NodeMeta(overlay_addr, _public_key(fields.get("PubKey")), form, _claim(fields.get("Wesher")))
+    ours = fields.get("Wesher")
+    claim = _claim(ours)
+    keys = _keys(ours) if claim is not None else ()
+    return NodeMeta(overlay_addr, _public_key(fields.get("PubKey")), form, claim, keys)
 
 
 def _overlay_addr(value: GobValue | None) -> tuple[IPv4Address | IPv6Address, MetaForm]:
@@ -254,3 +271,13 @@ def _claim(value: GobValue | None) -> Claim | None:
     if version != _EXTENSION_VERSION or not is_attempt(attempt):
         return None
     return Claim(attempt, claim_time, flags)
+
+
+def _keys(value: GobValue | None) -> tuple[bytes, ...]:
+    """What follows the claim."""
+    assert isinstance(value, bytes)  # noqa: S101 - a claim was read from it
+    number, *_ = value[_EXTENSION.size :] or b"\0"
+    begins, ends = _EXTENSION.size + 1, _EXTENSION.size + 1 + number * FINGERPRINT_SIZE
+    if number > MAX_KEYS or len(value) < ends:
+        return ()
+    return tuple(value[at : at + FINGERPRINT_SIZE] for at in range(begins, ends, FINGERPRINT_SIZE))

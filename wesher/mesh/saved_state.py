@@ -27,11 +27,12 @@ from ipaddress import ip_address
 from typing import NoReturn, TypeAlias, cast
 
 from wesher.bounded_json import weigh
-from wesher.mesh.node_meta import MetaForm, is_attempt
+from wesher.mesh.node_meta import FINGERPRINT_SIZE, MetaForm, is_attempt
+from wesher.mesh.rotation import KEY_SIZE, Dropped, HeldKey, Keys
+from wesher.wire.words import KeyPhase
 
 MAX_SIZE = 16 << 20  # bytes; 4000 members, each with the longest metadata, take a few MiB
 MAX_NODES = 8192  # entries that are read: a node has 8001 members at most
-KEY_SIZE = 32  # AES-256; the original accepts no other
 _U32_MAX = 0xFFFF_FFFF
 
 _VERSION = 1  # of the object `Wesher`; a change that an older version would misread raises it
@@ -111,6 +112,7 @@ class OwnClaim:
 class SavedState:
     """The whole file. cluster_key: 32 raw bytes, or None where the file has none. Raises ValueError otherwise.
 
+    keys: all keys that are held and were, of which cluster_key seals; None where that is all that is known of keys.
     meta_form: the form this node announced last, None when not known. remark: what the log should say of the file this
     came from, None if nothing; a file with a remark holds more than this, and is not to be overwritten without a copy.
     """
@@ -119,11 +121,14 @@ class SavedState:
     nodes: tuple[SavedNode, ...]
     own: OwnClaim | None
     meta_form: MetaForm | None = None
+    keys: Keys | None = None
     remark: str | None = field(default=None, compare=False)  # never written
 
     def __post_init__(self) -> None:
         if self.cluster_key is not None and len(self.cluster_key) != KEY_SIZE:
             raise ValueError("a cluster key is 32 bytes")
+        if self.keys is not None and self.keys.primary.key != self.cluster_key:
+            raise ValueError("the cluster key is the one that seals")
 
     def own_for(self, name: str) -> OwnClaim | None:
         """What was saved under this node name; a renamed node starts afresh."""
@@ -143,6 +148,9 @@ def render(state: SavedState) -> bytes:
         ours["Own"] = _own_object(state.own)
     if state.meta_form is not None:
         ours["MetaForm"] = state.meta_form.value
+    if state.keys is not None and state.keys != Keys.of(state.keys.primary.key):
+        ours["Keys"] = [_key_object(key) for key in state.keys.held]
+        ours["DroppedKeys"] = [_dropped_object(gone) for gone in state.keys.dropped]
     file = {"ClusterKey": key, "Nodes": [_node_object(node) for node in state.nodes], "Wesher": ours}
     return json.dumps(file, indent=2).encode("ascii")
 
@@ -165,6 +173,15 @@ def _own_object(own: OwnClaim) -> dict[str, str | int]:
     }
 
 
+def _key_object(key: HeldKey) -> dict[str, str | int | None]:
+    left = None if key.left is None else int(key.left)
+    return {"Key": _base64(key.key), "Epoch": key.epoch, "Phase": key.phase.name, "Grace": key.grace, "Left": left}
+
+
+def _dropped_object(gone: Dropped) -> dict[str, str]:
+    return {"Fingerprint": gone.fingerprint.hex(), "Phase": gone.phase.name}
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
@@ -184,7 +201,7 @@ def parse(data: bytes) -> SavedState:
         return SavedState(key, (), None, remark=f"{error.reason}; only its cluster key can be used")
     key = _cluster_key(file.pop("clusterkey", None))
     ours = file.get("wesher")
-    state = SavedState(key, tuple(_nodes(file.get("nodes"))), _own(ours), _meta_form(ours))
+    state = SavedState(key, tuple(_nodes(file.get("nodes"))), _own(ours), _meta_form(ours), _keys(ours, key))
     if _covers(json.loads(render(state), object_pairs_hook=_folded), file):
         return state
     return replace(state, remark=_PARTLY_KNOWN)
@@ -304,3 +321,36 @@ def _own(ours: _Json) -> OwnClaim | None:
 def _meta_form(ours: _Json) -> MetaForm | None:
     form = ours.get("metaform") if isinstance(ours, dict) else None
     return next((known for known in MetaForm if known.value == form), None)
+
+
+def _keys(ours: _Json, cluster_key: bytes | None) -> Keys | None:
+    """All of them, or none: then the cluster key goes on alone, as it does where somebody has written in another."""
+    match ours:
+        case {"keys": list(held), "droppedkeys": list(dropped)} if len(held) + len(dropped) <= _MOST_KEYS:
+            try:
+                keys = Keys(tuple(map(_held_key, held)), tuple(map(_dropped_key, dropped)))
+            except (ValueError, KeyError):
+                return None
+            return keys if keys.primary.key == cluster_key else None
+    return None
+
+
+_MOST_KEYS = 100
+
+
+def _held_key(entry: _Json) -> HeldKey:
+    """Raises ValueError, KeyError."""
+    match entry:
+        case {"key": str(key), "epoch": int(epoch), "phase": str(phase), "grace": int(grace), **rest}:
+            left = rest.get("left")
+            if isinstance(left, int | None) and bool not in {type(epoch), type(grace), type(left)}:
+                return HeldKey(_unbase64(key) or b"", epoch, KeyPhase[phase], grace, left)
+    raise ValueError("no key")
+
+
+def _dropped_key(entry: _Json) -> Dropped:
+    """Raises ValueError, KeyError."""
+    match entry:
+        case {"fingerprint": str(name), "phase": str(phase)} if len(name) == 2 * FINGERPRINT_SIZE:
+            return Dropped(bytes.fromhex(name), KeyPhase[phase])
+    raise ValueError("no fingerprint")

@@ -37,17 +37,19 @@ from privhelper.notify import Notify
 from privhelper.protocol import Bye, Event, Failed, InForce
 from wesher.config import AgentConfig, Contact
 from wesher.mesh.addresses import Moves, first_incarnation
+from wesher.mesh.holders import Holders, holders
 from wesher.mesh.meta_form import FormChoice, parse_meta_format
 from wesher.mesh.node_meta import Claim, NodeMeta, encode
 from wesher.mesh.rejoin import Backoff, Turns
 from wesher.mesh.remembered import Remembered
 from wesher.mesh.retained import Retained, saved_peers
-from wesher.mesh.saved_state import LastSeen, OwnClaim, SavedState
+from wesher.mesh.rotation import Keys
+from wesher.mesh.saved_state import LastSeen, OwnClaim, SavedState, StateError
 from wesher.runtime import report
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
 from wesher.runtime.confinement import lock_down
-from wesher.runtime.control import ControlServer, Declined
+from wesher.runtime.control import Command, ControlServer, Declined, Handler
 from wesher.runtime.dialling import Dialling
 from wesher.runtime.gossip import Gossip, bind
 from wesher.runtime.healing import Healing
@@ -55,11 +57,23 @@ from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.joining import Joining
 from wesher.runtime.moving import Moving
 from wesher.runtime.peers import Peers
+from wesher.runtime.rotating import Rotating
 from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
 from wesher.swim.config import SwimConfig
-from wesher.swim.event import Ahead, Conflict, Exchanged, Forgotten, Gone, Joined, LeaveFinished, Suspected, Updated
+from wesher.swim.event import (
+    Ahead,
+    Conflict,
+    Exchanged,
+    Forgotten,
+    Gone,
+    Joined,
+    KeyHeard,
+    LeaveFinished,
+    Suspected,
+    Updated,
+)
 from wesher.swim.event import Event as SwimEvent
 from wesher.swim.io import Endpoint
 from wesher.swim.members import CLOCK_IS_SET
@@ -144,8 +158,8 @@ async def _run(config: AgentConfig) -> int:
             return 0
         agent = Agent(config, file, keep_state(config, file, saved), helper, standing, stop, notify)
         helper.on_event = agent.on_helper_event
-        control.routes.update({"/status": agent.status, "/members": agent.members, "/key": agent.key})
-        control.commands.update({"/leave": agent.leave, "/forget": agent.forget})
+        control.routes.update(agent.routes())
+        control.commands.update(agent.commands())
         return await agent.run(udp, tcp)
     finally:
         await control.finish()
@@ -228,12 +242,13 @@ class Agent:
         self._stop = stop
         self._stop.on_reload = self.reload
         self._notify = notify
-        self._cluster_key = saved.cluster_key
         self._started = monotonic()
         self._rng = random.Random(secrets.randbits(128))  # noqa: S311 - chooses peers, makes no secret
         self._form = FormChoice(parse_meta_format(config.meta_format), saved.meta_form)
-        self._node = self._make_node()
+        keys = saved.keys or Keys.of(saved.cluster_key)
+        self._node = self._make_node(keys)
         self._remembered = self._recall()
+        self._rotating = Rotating(keys, self._node, self._save, self._announce, self._holders)
         self._retained = Retained(config.retain_failed)
         self._retained.adopt(saved_peers(saved.nodes, alive_since=seconds_since_2020() - config.retain_failed))
         self._retained.adopt(standing.in_force.values())
@@ -253,6 +268,7 @@ class Agent:
         self._not_left: str | None = "the daemon has ended before it had left; see its log"
         self._form_due: asyncio.TimerHandle | None = None
         self._form_soon = False
+        self._rereading: asyncio.Task[None] | None = None
 
     def on_helper_event(self, event: Event) -> None:
         """What the helper says unasked."""
@@ -266,12 +282,26 @@ class Agent:
 
     def reload(self) -> None:
         """SIGHUP, to us or to the helper: find the others again now. All that was given at the start stays."""
-        log.warning("reload: every contact and whoever is missing is tried at once; other options need a restart")
+        log.warning(
+            "reload: every contact and whoever is missing is tried at once, and the state file's keys are taken; other "
+            "options need a restart"
+        )
+        self._rereading = asyncio.create_task(self._reread())
         if self._joining is not None:
             self._joining.hurry()
         if self._healing is not None:
             self._healing.hurry()
         self._notify.reloaded()
+
+    async def _reread(self) -> None:
+        """Take the keys of the state file, in which an operator may have put one."""
+        try:
+            saved = await asyncio.get_running_loop().run_in_executor(None, self._file.load)
+        except StateError as error:
+            log.warning("state file %s: %s; its keys are not taken", self._file.path, error)
+            return
+        if saved is not None and saved.cluster_key is not None:
+            self._rotating.reread(saved.keys or Keys.of(saved.cluster_key))
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> int:
         """Gossip until told to stop, then leave or detach. Raises HelperGone."""
@@ -292,7 +322,14 @@ class Agent:
         log.info("%s is %s", ascii(self._node.identity.name), self._standing.address)
         try:
             await self._until_stopped(
-                [self._peers.run(), self._moving.run(), self._keep_saved(), *self._keep_company(), self._beat()]
+                [
+                    self._peers.run(),
+                    self._moving.run(),
+                    self._rotating.run(),
+                    self._keep_saved(),
+                    *self._keep_company(),
+                    self._beat(),
+                ]
             )
             self._notify.stopping()
             leaving = self._stop.for_good or not self._config.split or await self._helper_ends()
@@ -313,6 +350,21 @@ class Agent:
         self._helper.close()
 
     # --- what the control socket serves
+
+    def routes(self) -> dict[str, Handler]:
+        """What may be asked."""
+        return {"/status": self.status, "/members": self.members, "/key": self.key, "/keys": self._rotating.list}
+
+    def commands(self) -> dict[str, Command]:
+        """What may be commanded."""
+        keys = self._rotating
+        return {
+            "/leave": self.leave,
+            "/forget": self.forget,
+            "/key/rotate": keys.rotate,
+            "/key/use": keys.use,
+            "/key/replace": keys.replace,
+        }
 
     async def status(self) -> dict[str, Any]:
         """`wesher status --json`."""
@@ -352,7 +404,7 @@ class Agent:
 
     async def key(self) -> dict[str, str]:
         """`wesher key show`: who may connect to the control socket may know the key."""
-        return {"cluster_key": base64.b64encode(self._cluster_key).decode("ascii")}
+        return {"cluster_key": base64.b64encode(self._rotating.keys.primary.key).decode("ascii")}
 
     async def leave(self, _: Mapping[str, Any]) -> dict[str, bool]:
         """`wesher leave`: answered once it is done. Raises Declined."""
@@ -387,15 +439,15 @@ class Agent:
 
     # --- parts of a run
 
-    def _make_node(self) -> Node:
+    def _make_node(self, keys: Keys) -> Node:
         pinned = self._standing.pinned
         today = seconds_since_2020()
         most = 1 + 2 * pinned.max_peers  # this node, its peers, and as many who can be named as too many
         return Node(
             replace(SwimConfig.profile(self._config.profile), max_members=most),
-            Keyring([self._cluster_key]),
+            Keyring(keys.ring),
             Identity(pinned.node_name, self._config.announced, self._config.cluster_port),
-            meta=self._meta(),
+            meta=self._meta(keys.fingerprints),
             incarnation=first_incarnation(self._saved, pinned.node_name, today),
             now=monotonic(),
             seconds_since_2020=today,
@@ -403,9 +455,18 @@ class Agent:
             nonce=lambda: secrets.token_bytes(12),
         )
 
-    def _meta(self) -> bytes:
+    def _meta(self, keys: tuple[bytes, ...]) -> bytes:
         standing = self._standing
-        return encode(NodeMeta(standing.address, standing.pinned.public_key, self._form.current, standing.claim))
+        return encode(NodeMeta(standing.address, standing.pinned.public_key, self._form.current, standing.claim, keys))
+
+    def _announce(self) -> None:
+        """What this node says about itself has changed."""
+        self._node.update_meta(self._meta(self._rotating.announced), monotonic())
+        if self._gossip is not None:
+            self._gossip.settle()
+
+    def _holders(self) -> Holders:
+        return holders(self._node.members(), self._remembered.nodes)
 
     def _is_saved(self, claim: Claim) -> bool:
         own = self._saved.own_for(self._standing.pinned.node_name)
@@ -417,9 +478,7 @@ class Agent:
         self._peers.policy = standing.policy()
         self._peers.change()
         await self._save()
-        self._node.update_meta(self._meta(), monotonic())
-        if self._gossip is not None:
-            self._gossip.settle()
+        self._announce()
 
     def _choose_form(self) -> None:
         """Announce metadata in the form that this mesh's Go members read, now or when they have been so for a while."""
@@ -430,7 +489,7 @@ class Agent:
             self._unsaved.set()
         if changed:
             log.info("announcing metadata in the form of Go wesher %s", self._form.current.value)
-            self._node.update_meta(self._meta(), monotonic())
+            self._announce()
         if self._form_due is not None:
             self._form_due.cancel()
         at = self._form.next_change()
@@ -551,6 +610,8 @@ class Agent:
                 )
             case Exchanged():
                 self._exchanged(event)
+            case KeyHeard(record):
+                self._rotating.hear(record)
             case LeaveFinished():
                 self._left.set()
             case _:
@@ -588,8 +649,8 @@ class Agent:
             await self._save()
             await asyncio.sleep(SAVE_AT_MOST_EVERY)
 
-    async def _save(self) -> None:
-        """Write the state file, in the worker thread: a slow disk must not delay an ack."""
+    async def _save(self) -> bool:
+        """Write the state file, in the worker thread: a slow disk must not delay an ack. Whether it could be."""
         self._saved = self._state()
         path, before = self._file.path, self._file.unwritable
         try:
@@ -597,20 +658,22 @@ class Agent:
         except OSError as error:
             if error.strerror != before:
                 log.error("state file %s: cannot be written: %s; trying again with every change", path, error.strerror)
-            return
+            return False
         if before is not None and self._file.unwritable is None:
             log.warning("state file %s: written again", path)
         if aside is not None:
             log.warning("state file %s: the former file is kept as %s", path, aside)
+        return True
 
     def _state(self) -> SavedState:
         self._remembered.observe(self._node.members(), seconds_since_2020())
         me, claim = self._node.me, self._standing.claim
         return SavedState(
-            cluster_key=self._cluster_key,
+            cluster_key=self._rotating.keys.primary.key,
             nodes=self._remembered.nodes,
             own=OwnClaim(me.name, me.incarnation, claim.attempt, claim.claim_time),
             meta_form=self._form.current,
+            keys=self._rotating.keys,
         )
 
 

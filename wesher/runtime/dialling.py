@@ -12,23 +12,36 @@ from wesher.swim.node import Node
 
 
 class Dialling:
-    """Exchanges of `node` that join; feed it the node's Exchanged events. Two at once with one endpoint are one."""
+    """Exchanges of `node` that join; feed it the node's Exchanged events. Two at once with one endpoint are one.
+
+    Who is there and does not understand may have been away while the cluster's keys changed: he is asked again under
+    each other key that still opens.
+    """
 
     def __init__(self, node: Node, gossip: Gossip) -> None:
         self._node = node
         self._gossip = gossip
         self._answers: dict[Endpoint, asyncio.Future[str]] = {}
+        self._other_keys: dict[Endpoint, list[bytes]] = {}
 
     async def exchange(self, endpoint: Endpoint) -> str:
         """Exchange everything with whoever is there; what failed, empty if nothing did."""
         answer = self._answers.get(endpoint)
         if answer is None:
             answer = self._answers[endpoint] = asyncio.get_running_loop().create_future()
+            self._other_keys[endpoint] = list(self._node.keyring.keys()[1:])
             self._node.join([endpoint], monotonic())
             self._gossip.settle()
         return await asyncio.shield(answer)  # another may be waiting for it
 
     def exchanged(self, event: Exchanged) -> None:
         """A push/pull that the node began is over."""
-        if event.join and (answer := self._answers.pop(event.with_whom, None)) is not None:
-            answer.set_result(event.failure)
+        endpoint = event.with_whom
+        if not event.join or endpoint not in self._answers:
+            return
+        others = self._other_keys[endpoint]
+        if event.unread and others:
+            self._node.join([endpoint], monotonic(), under=others.pop(0))
+            return
+        del self._other_keys[endpoint]
+        self._answers.pop(endpoint).set_result(event.failure)

@@ -1,7 +1,7 @@
 """The saved state when the daemon starts: what is read, and only when nothing else can fail, what is changed.
 
-A key that is given wins over the saved one. A file that cannot be read and no key given ends the start: a new cluster
-is made only where there never was one, or where `--init` asks for it.
+A key that is given wins over the saved one, unless that came in its place by rotation. A file that cannot be read and
+no key given ends the start: a new cluster is made only where there never was one, or where `--init` asks for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import secrets
 from dataclasses import replace
 
 from wesher.config import CLUSTER_KEY_SIZE, AgentConfig
+from wesher.mesh.rotation import Keys, given
 from wesher.mesh.saved_state import SavedState, StateError
 from wesher.runtime.state_file import StateFile
 
@@ -51,11 +52,10 @@ def keep_state(config: AgentConfig, file: StateFile, saved: SavedState) -> Saved
     if config.init:
         _set_aside(file)
     known = config.cluster_key or saved.cluster_key
-    key = known or secrets.token_bytes(CLUSTER_KEY_SIZE)
-    state = replace(saved, cluster_key=key, remark=None)
     said = [saved.remark] if saved.remark is not None else []
-    if saved.cluster_key not in (None, key):
-        said.append("its cluster key is not the one given")
+    keys = _keys(config, saved, said)
+    key = keys.primary.key
+    state = replace(saved, cluster_key=key, keys=keys, remark=None)
     try:
         if (aside := file.save(state)) is not None:
             said.append(f"the former file is kept as {aside}")
@@ -71,6 +71,25 @@ def keep_state(config: AgentConfig, file: StateFile, saved: SavedState) -> Saved
     if known is None and config.show_key:
         print(f"new cluster key generated: {base64.b64encode(key).decode('ascii')}", flush=True)
     return state
+
+
+def _keys(config: AgentConfig, saved: SavedState, said: list[str]) -> Keys:
+    """The keys to go on with; what is to be said of them is added to `said`, or to the log."""
+    if saved.cluster_key is None:
+        return Keys.of(config.cluster_key or secrets.token_bytes(CLUSTER_KEY_SIZE))
+    keys = saved.keys or Keys.of(saved.cluster_key)
+    if config.cluster_key is None:
+        return keys
+    new, remark = given(keys, config.cluster_key)
+    if remark is not None:
+        log.warning(
+            "the cluster key of --cluster-key, --cluster-key-file or WESHER_CLUSTER_KEY %s; give that one there "
+            "(wesher key show), or none",
+            remark,
+        )
+    elif new.primary.key != saved.cluster_key:
+        said.append("its cluster key is not the one given")
+    return new
 
 
 def _set_aside(file: StateFile) -> None:

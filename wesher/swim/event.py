@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wesher.swim.io import Endpoint
 from wesher.swim.member import Member
+from wesher.wire.words import KeyRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Ahead:
 class Exchanged:
     """A push/pull that we began is over. `failure` is empty, or says why.
 
+    `unread`: somebody was there, and what he said could not be read, or he said nothing: perhaps he has another key.
     `namesake` is where, to whoever answered, another node lives or has died under our name. He does not have us for a
     member then.
     """
@@ -69,7 +71,15 @@ class Exchanged:
     with_whom: Endpoint
     join: bool
     failure: str = ""
+    unread: bool = False
     namesake: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHeard:
+    """A member tells of a cluster key, as it does again and again. What comes of it is the application's to say."""
+
+    record: KeyRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +87,4 @@ class LeaveFinished:
     """Our leave has been told as often as it is worth, or its time is up."""
 
 
-Event = Joined | Updated | Suspected | Gone | Forgotten | Conflict | Ahead | Exchanged | LeaveFinished
+Event = Joined | Updated | Suspected | Gone | Forgotten | Conflict | Ahead | Exchanged | KeyHeard | LeaveFinished

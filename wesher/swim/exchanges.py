@@ -41,13 +41,16 @@ class Purpose(Enum):
 
 @dataclass(slots=True)
 class Exchange:
-    """A stream in use. `with_whom` only for those we dialled; `probe` is what a ping is for."""
+    """A stream in use. `with_whom` only for those we dialled, as `under`, the key to seal with where it is not to be
+    the primary; `probe` is what a ping is for. `sent`: our request has gone out."""
 
     purpose: Purpose
     reader: StreamReader
     deadline: float
     with_whom: Endpoint | None = None
     probe: Probe | None = None
+    under: bytes | None = None
+    sent: bool = False
 
 
 class Exchanges:
@@ -73,13 +76,20 @@ class Exchanges:
         """When the next one has taken too long."""
         return min((exchange.deadline for exchange in self._by_stream.values()), default=inf)
 
-    def dial(self, purpose: Purpose, to: Endpoint, now: float, probe: Probe | None = None) -> int | None:
+    def dial(
+        self,
+        purpose: Purpose,
+        to: Endpoint,
+        now: float,
+        probe: Probe | None = None,
+        under: bytes | None = None,
+    ) -> int | None:
         """Begin one of ours, for a ping until its probe's deadline; None if there are too many."""
         if len(self._by_stream) - len(self._served()) >= MAX_STREAMS:
             return None
         self._last_dialled += 2
         until = now + self._config.stream_timeout if probe is None else probe.deadline
-        self._by_stream[self._last_dialled] = Exchange(purpose, self._reader(), until, to, probe)
+        self._by_stream[self._last_dialled] = Exchange(purpose, self._reader(), until, to, probe, under)
         return self._last_dialled
 
     def accept(self, stream: int, now: float) -> int | None:

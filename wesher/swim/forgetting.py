@@ -22,9 +22,9 @@ from typing import Final
 
 from wesher.swim.member import Member
 from wesher.swim.members import CLOCK_IS_SET, is_ahead
-from wesher.wire.limits import MAX_WORDS
+from wesher.wire.limits import MAX_FORGOTTEN
 from wesher.wire.messages import NodeState
-from wesher.wire.words import Forget, encode_words
+from wesher.wire.words import Forget
 
 KEPT: Final = 86_400
 """Seconds since it was said in which a word counts: who was away for longer does not hear of it."""
@@ -78,7 +78,7 @@ class Forgetting:
         if known is not None and known.incarnation >= word.incarnation:
             return False
         self._words = {name: kept for name, kept in self._words.items() if not is_over(kept, seconds_since_2020)}
-        if known is None and len(self._words) >= MAX_WORDS:
+        if known is None and len(self._words) >= MAX_FORGOTTEN:
             oldest = min(self._words.values(), key=lambda kept: kept.incarnation)
             if oldest.incarnation >= word.incarnation:
                 return False
@@ -95,6 +95,6 @@ class Forgetting:
         """It is alive again."""
         self._words.pop(name, None)
 
-    def encoded(self) -> bytes:
+    def words(self) -> tuple[Forget, ...]:
         """All of them, for the state behind a full exchange."""
-        return encode_words(self._words.values())
+        return tuple(self._words.values())

@@ -15,12 +15,12 @@ Here is what ties them together: which input goes where, and what is due when.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from wesher.swim.config import SwimConfig, push_pull_interval
-from wesher.swim.event import Event, Exchanged, LeaveFinished
+from wesher.swim.event import Event, Exchanged, KeyHeard, LeaveFinished
 from wesher.swim.exchanges import Exchanges
 from wesher.swim.forgetting import Forgetting
 from wesher.swim.io import Action, Endpoint, StreamInput
@@ -50,7 +50,7 @@ from wesher.wire.messages import (
     UserMessage,
 )
 from wesher.wire.packet import open_packet
-from wesher.wire.words import Forget, Unknown, are_words, decode_words
+from wesher.wire.words import Forget, KeyRecord, Unknown, are_words, decode_words
 
 if TYPE_CHECKING:
     from random import Random
@@ -147,10 +147,21 @@ class Node:
 
     # --- commands
 
-    def join(self, contacts: Iterable[Endpoint], now: float) -> None:
-        """Exchange everything with each of `contacts`; each answers with an Exchanged event."""
+    def join(self, contacts: Iterable[Endpoint], now: float, under: bytes | None = None) -> None:
+        """Exchange everything with each of `contacts`; each answers with an Exchanged event.
+
+        It goes under the primary key, or `under` another for who may have been away while keys changed.
+        """
         for contact in contacts:
-            self._use(self._streams.exchange(contact, now, join=True), now)
+            self._use(self._streams.exchange(contact, now, join=True, under=under), now)
+
+    def hold_keys(self, keys: Sequence[bytes], records: Iterable[KeyRecord]) -> None:
+        """Seal with the first of `keys`, open with all of them, and tell everybody of `records`."""
+        self.keyring.hold(keys)
+        known, self._streams.key_records = self._streams.key_records, tuple(records)
+        for record in self._streams.key_records:
+            if record not in known:
+                self._outbox.spread_word(record)
 
     def update_meta(self, meta: bytes, now: float) -> None:  # noqa: ARG002 - a verb like the others
         """Announce new metadata; no longer while leaving, since an alive would take the leave back."""
@@ -247,6 +258,8 @@ class Node:
             match word:
                 case Forget():
                     self._membership.hear_word(word, now)
+                case KeyRecord():
+                    self._events.append(KeyHeard(word))
                 case Unknown():
                     self.counters["word of a newer version"] += 1
 

@@ -18,7 +18,7 @@ from wesher.wire.limits import COMPOUND_HEADER, COMPOUND_PART, SEAL_OVERHEAD, UD
 from wesher.wire.messages import Message, StreamMessage, UserMessage
 from wesher.wire.packet import seal_packet
 from wesher.wire.stream import seal_stream
-from wesher.wire.words import Forget, encode_words
+from wesher.wire.words import Forget, KeyRecord, encode_words
 
 _ROOM: Final = UDP_BUFFER_SIZE - SEAL_OVERHEAD - COMPOUND_HEADER
 
@@ -47,9 +47,10 @@ class Outbox:
         """Have news about a member gossiped."""
         self.broadcasts.queue(about, encode(news))
 
-    def spread_word(self, word: Forget) -> None:
+    def spread_word(self, word: Forget | KeyRecord) -> None:
         """Have a word of our own gossiped; beside the news about that member, not in its place."""
-        self.broadcasts.queue((Forget, word.node), encode(UserMessage(encode_words([word]))))
+        about = (Forget, word.node) if isinstance(word, Forget) else (KeyRecord, word.key)
+        self.broadcasts.queue(about, encode(UserMessage(encode_words([word]))))
 
     def gossip(self, to: Endpoint, *, counts: bool = True) -> bool:
         """Send a packet of news, which thereby counts as told once more; False where there is none."""
@@ -68,10 +69,10 @@ class Outbox:
         """Send these messages in one packet, and nothing beside them."""
         self._send_packet(to, [encode(message) for message in messages])
 
-    def send_stream(self, stream: int, message: StreamMessage) -> None:
-        """Send one message on an open stream."""
+    def send_stream(self, stream: int, message: StreamMessage, under: bytes | None = None) -> None:
+        """Send one message on an open stream, sealed by the primary key or the one it is to go `under`."""
         # Never compressed: it is optional, and in Python a full exchange would take ten times as long to make.
-        data = seal_stream(encode(message), self._keyring, self._nonce(), compress=False)
+        data = seal_stream(encode(message), self._keyring, self._nonce(), compress=False, under=under)
         self._actions.append(SendStream(stream, data))
 
     def _send_packet(self, to: Endpoint, parts: Sequence[bytes]) -> None:

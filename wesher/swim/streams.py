@@ -30,13 +30,14 @@ from wesher.swim.probe import StreamPing
 from wesher.swim.push_pull import everything
 from wesher.wire.errors import WireError
 from wesher.wire.messages import Ack, ErrorReply, NodeState, Ping, PushPull, StreamMessage, UserMessage
+from wesher.wire.words import KeyRecord, encode_words
 
 StreamResult = PushPull | Exchanged
 """Something to merge, or an exchange of ours that is over."""
 
 
 class Streams:
-    """The node's side of every stream."""
+    """The node's side of every stream. `key_records` go behind every full exchange."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Streams:
         self._exchanges = exchanges
         self._forgetting = forgetting
         self._counters = counters
+        self.key_records: tuple[KeyRecord, ...] = ()
 
     @property
     def deadline(self) -> float:
@@ -63,9 +65,9 @@ class Streams:
 
     # --- ours
 
-    def exchange(self, to: Endpoint, now: float, *, join: bool) -> list[StreamResult]:
-        """Begin a push/pull."""
-        stream = self._exchanges.dial(Purpose.JOIN if join else Purpose.SYNC, to, now)
+    def exchange(self, to: Endpoint, now: float, *, join: bool, under: bytes | None = None) -> list[StreamResult]:
+        """Begin a push/pull, sealed by the primary key or the one it is to go `under`."""
+        stream = self._exchanges.dial(Purpose.JOIN if join else Purpose.SYNC, to, now, under=under)
         if stream is None:
             self._counters["too many streams"] += 1
             return [Exchanged(to, join, "too many streams")]
@@ -118,7 +120,8 @@ class Streams:
             self._outbox.send_stream(stream, ping)
         else:
             exchange.deadline = now + self._config.stream_timeout
-            self._outbox.send_stream(stream, self._everything(join=exchange.purpose is Purpose.JOIN))
+            exchange.sent = True
+            self._outbox.send_stream(stream, self._everything(join=exchange.purpose is Purpose.JOIN), exchange.under)
 
     def _take(self, stream: int, data: bytes) -> list[StreamResult]:
         exchange = self._exchanges[stream]
@@ -133,7 +136,7 @@ class Streams:
         if message is None:
             return self._make_room()
         if exchange.purpose is Purpose.SERVE:
-            self._serve(stream, message)
+            self._serve(stream, message, exchange.reader.key)
             failure = ""
         else:
             failure = _take_answer(exchange, message)
@@ -148,19 +151,21 @@ class Streams:
         self._counters["too much buffered"] += 1
         return self._finish(largest, "too much is buffered")
 
-    def _serve(self, stream: int, message: StreamMessage) -> None:
+    def _serve(self, stream: int, message: StreamMessage, under: bytes | None) -> None:
+        """The answer goes under the key of the question: who was away while keys changed has no other."""
         match message:
             case Ping(seq_no, node):
                 if node in ("", self._identity.name):
-                    self._outbox.send_stream(stream, Ack(seq_no))
+                    self._outbox.send_stream(stream, Ack(seq_no), under)
             case PushPull():
                 # The reply comes before the merge, as memberlist's does: it tells what we knew, not what we just heard.
-                self._outbox.send_stream(stream, self._everything(join=message.join))
+                self._outbox.send_stream(stream, self._everything(join=message.join), under)
             case UserMessage() | ErrorReply() | Ack():
                 self._counters["unexpected stream message"] += 1
 
     def _everything(self, *, join: bool) -> PushPull:
-        return everything(self._members, join=join, words=self._forgetting.encoded())
+        words = encode_words([*self.key_records, *self._forgetting.words()])
+        return everything(self._members, join=join, words=words)
 
     def _namesake(self, answer: PushPull) -> Endpoint | None:
         """Where others have somebody else under our name: there is one place for it, until he has left or is forgotten
@@ -176,7 +181,8 @@ class Streams:
         self._outbox.do(CloseStream(stream))
         if exchange.with_whom is None or exchange.purpose is Purpose.PING:
             return []
-        return [Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure, namesake)]
+        unread = bool(failure) and exchange.sent
+        return [Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure, unread, namesake)]
 
 
 def _take_answer(exchange: Exchange, message: StreamMessage) -> str:

@@ -28,11 +28,8 @@ class Keyring:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         """Raises ValueError for no key at all, or for one that is not 16, 24 or 32 bytes."""
-        if not keys:
-            raise ValueError("a keyring needs a key")
         self._ciphers: dict[bytes, AESGCM] = {}
-        for key in keys:
-            self.add(key)
+        self.hold(keys)
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self._ciphers)}>"
@@ -41,40 +38,39 @@ class Keyring:
         """All keys, the primary first."""
         return tuple(self._ciphers)
 
-    def add(self, key: bytes) -> None:
-        """Append a key that opens but does not yet seal; nothing where it is there. ValueError for its length."""
-        if len(key) not in _KEY_SIZES:
-            raise ValueError(f"a key of {len(key)} bytes: must be 16, 24 or 32")
-        self._ciphers.setdefault(key, AESGCM(key))
+    def hold(self, keys: Sequence[bytes]) -> None:
+        """These keys from now on, the primary first, and no others. Raises ValueError as the constructor does."""
+        if not keys:
+            raise ValueError("a keyring needs a key")
+        for key in keys:
+            if len(key) not in _KEY_SIZES:
+                raise ValueError(f"a key of {len(key)} bytes: must be 16, 24 or 32")
+        self._ciphers = {key: AESGCM(key) for key in keys}
 
-    def use(self, key: bytes) -> None:
-        """Make a key of the ring the primary. Raises ValueError where it is not in the ring."""
-        if key not in self._ciphers:
-            raise ValueError("that key is not in the keyring")
-        self._ciphers = {key: self._ciphers[key], **self._ciphers}
+    def seal(self, plaintext: bytes, aad: bytes, nonce: bytes, under: bytes | None = None) -> bytes:
+        """The sealed blob, `SEAL_OVERHEAD` bytes longer. A nonce must never serve twice under one key.
 
-    def remove(self, key: bytes) -> None:
-        """Forget a key; nothing where it is not there. Raises ValueError for the primary."""
-        if key == self.keys()[0]:
-            raise ValueError("the primary key cannot be removed")
-        self._ciphers.pop(key, None)
-
-    def seal(self, plaintext: bytes, aad: bytes, nonce: bytes) -> bytes:
-        """The sealed blob, `SEAL_OVERHEAD` bytes longer. A nonce must never serve twice under one key."""
+        `under`: for one who has perhaps no other key; the primary where it is None, or no longer in the ring.
+        """
         if len(nonce) != NONCE_SIZE:
             raise ValueError(f"a nonce of {len(nonce)} bytes: must be {NONCE_SIZE}")
         primary = next(iter(self._ciphers.values()))
-        return bytes([_VERSION]) + nonce + primary.encrypt(nonce, plaintext, aad)
+        cipher = primary if under is None else self._ciphers.get(under, primary)
+        return bytes([_VERSION]) + nonce + cipher.encrypt(nonce, plaintext, aad)
 
     def open(self, blob: bytes, aad: bytes) -> bytes:
         """The plaintext under whichever key fits. Raises WireError."""
+        return self.open_with(blob, aad)[0]
+
+    def open_with(self, blob: bytes, aad: bytes) -> tuple[bytes, bytes]:
+        """The plaintext, and the key that fits. Raises WireError."""
         check_version(blob)
         if len(blob) < SEAL_OVERHEAD:
             raise WireError(Reason.TRUNCATED, f"a sealed blob of {len(blob)} bytes")
         nonce, sealed = blob[1:_SEALED_AT], blob[_SEALED_AT:]
-        for cipher in self._ciphers.values():
+        for key, cipher in self._ciphers.items():
             try:
-                return cipher.decrypt(nonce, sealed, aad)
+                return cipher.decrypt(nonce, sealed, aad), key
             except InvalidTag:
                 continue
         raise WireError(Reason.UNDECRYPTABLE, f"none of {len(self._ciphers)} keys opens it")

@@ -104,8 +104,11 @@ MAX_PUSH_PULL_NODES: Final = 8192
 MAX_USER_STATE: Final = 1024 * 1024
 """The opaque state after a push/pull's nodes: words of ours, far fewer, or an application's, consumed and ignored."""
 
-MAX_WORDS: Final = 64
-"""Words of ours together, 262 bytes each at most: each is an operator's command, a day ago or less."""
+MAX_WORDS: Final = 96
+"""Words of ours together that we read, 262 bytes each at most where we wrote them."""
+
+MAX_FORGOTTEN: Final = 64
+"""Words to forget a member that we carry: each is an operator's command, a day ago or less."""
 
 # --- how we send
 

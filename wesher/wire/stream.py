@@ -24,8 +24,10 @@ from wesher.wire.messages import MessageType, StreamMessage
 _HEADER = struct.Struct(">BI")
 
 
-def seal_stream(message: bytes, keyring: Keyring, nonce: bytes, *, compress: bool | None = None) -> bytes:
-    """All bytes of a stream for one encoded message.
+def seal_stream(
+    message: bytes, keyring: Keyring, nonce: bytes, *, compress: bool | None = None, under: bytes | None = None
+) -> bytes:
+    """All bytes of a stream for one encoded message, sealed by the primary key or the one it is to go `under`.
 
     `compress`: True as Go does, even where it grows; False never; None above STREAM_COMPRESS_ABOVE where it shrinks.
     Raises Unsendable for an empty message and for one beyond what peers accept.
@@ -36,7 +38,7 @@ def seal_stream(message: bytes, keyring: Keyring, nonce: bytes, *, compress: boo
     header = _HEADER.pack(MessageType.ENCRYPT, len(plain) + SEAL_OVERHEAD)
     if len(plain) + SEAL_OVERHEAD > MAX_STREAM_BLOB:
         raise Unsendable(f"a stream of {len(plain)} bytes")
-    return header + keyring.seal(plain, header, nonce)
+    return header + keyring.seal(plain, header, nonce, under)
 
 
 def _maybe_compressed(message: bytes, compress: bool | None) -> bytes:
@@ -49,12 +51,14 @@ def _maybe_compressed(message: bytes, compress: bool | None) -> bytes:
 class StreamReader:
     """Reads one message from a stream, fed as it arrives.
 
-    `layers` names the layers that came off, outermost first. After an error, feeding again raises it again.
+    `layers` names the layers that came off, outermost first; `key` is the one that opened it. After an error, feeding
+    again raises it again.
     """
 
     def __init__(self, keyring: Keyring, *, limit: int = MAX_STREAM_BLOB) -> None:
         """`limit`: the largest blob to accept, in bytes, and the most that one may expand to."""
         self.layers: tuple[str, ...] = ()
+        self.key: bytes | None = None
         self._keyring = keyring
         self._limit = limit
         self._expanded = min(limit, MAX_DECOMPRESSED_STREAM)
@@ -108,7 +112,7 @@ class StreamReader:
         header, blob = bytes(self._buffer[: _HEADER.size]), bytes(self._buffer[_HEADER.size :])
         self._buffer.clear()
         self._done = True
-        plain = self._keyring.open(blob, header)
+        plain, self.key = self._keyring.open_with(blob, header)
         self.layers = ("encrypt",)
         if plain[:1] == bytes([MessageType.COMPRESS]):
             plain = decompress_message(plain[1:], self._expanded)

@@ -5,6 +5,7 @@ The Go wesher has no application and reads past both, so Python nodes have the r
     words   "wesher" | version 1 | word …                  a user message has one, a state any number
     word    kind u8 | length of the body u16 | body        big endian, as all that follows
     forget  kind 1: incarnation u32 | name, as bytes       forget `name`: every life of it up to that incarnation
+    key     kind 2: epoch u32 | grace u32 | phase u8 | 32 bytes of key
 
 A kind that is unknown comes from a newer version: it is kept apart, and costs nothing. Beyond that reading is strict:
 nobody but we write this. What begins otherwise is an application's, and none of ours.
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -24,8 +26,10 @@ from wesher.wire.limits import MAX_NAME, MAX_WORDS
 MAGIC: Final = b"wesher"
 _VERSION: Final = 1
 _FORGET: Final = 1
+_KEY: Final = 2
 _HEAD: Final = struct.Struct(">BH")
 _INCARNATION: Final = struct.Struct(">I")
+_RECORD: Final = struct.Struct(">IIB32s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,26 @@ class Forget:
     incarnation: int
 
 
+class KeyPhase(IntEnum):
+    """How far a key has come; it never goes back."""
+
+    INSTALLED = 1
+    """It opens. Everybody is to have it before anybody seals with it."""
+    USED = 2
+    """It seals, where no higher one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A cluster key: 32 bytes. epoch: when it was made, in seconds since 2020, u32. grace: seconds for which the keys
+    that it replaces are kept, u32."""
+
+    key: bytes = field(repr=False)  # a repr ends up in logs
+    epoch: int
+    grace: int
+    phase: KeyPhase
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """A word of a newer version: its kind (u8) and its body."""
@@ -47,7 +71,7 @@ class Unknown:
     body: bytes
 
 
-Word = Forget | Unknown
+Word = Forget | KeyRecord | Unknown
 
 
 def are_words(data: bytes) -> bool:
@@ -90,6 +114,8 @@ def _encode(word: Word) -> bytes:
     match word:
         case Forget(node, incarnation):
             kind, body = _FORGET, _INCARNATION.pack(incarnation) + node.encode("utf-8", "surrogateescape")
+        case KeyRecord(key, epoch, grace, phase):
+            kind, body = _KEY, _RECORD.pack(epoch, grace, phase, key)
         case Unknown(kind, body):
             pass
     return _HEAD.pack(kind, len(body)) + body
@@ -105,4 +131,14 @@ def _forget(body: bytes) -> Forget:
     return Forget(name.decode("utf-8", "surrogateescape"), incarnation)
 
 
-_READ: Final = MappingProxyType[int, Callable[[bytes], Word]]({_FORGET: _forget})
+def _key_record(body: bytes) -> KeyRecord:
+    if len(body) != _RECORD.size:
+        raise WireError(Reason.TRUNCATED, f"a key's record of {len(body)} bytes")
+    epoch, grace, phase, key = _RECORD.unpack(body)
+    if phase not in _PHASES:
+        raise WireError(Reason.UNSUPPORTED_TYPE, f"a key's phase {phase}")
+    return KeyRecord(key, epoch, grace, KeyPhase(phase))
+
+
+_PHASES: Final = frozenset(KeyPhase)
+_READ: Final = MappingProxyType[int, Callable[[bytes], Word]]({_FORGET: _forget, _KEY: _key_record})

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wesher.mesh import node_meta
-from wesher.mesh.node_meta import MAX_ENCODED, Claim, MetaError, MetaFault, MetaForm, NodeMeta, decode, encode
+from wesher.mesh.node_meta import MAX_ENCODED, MAX_KEYS, Claim, MetaError, MetaFault, MetaForm, NodeMeta, decode, encode
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
 VECTORS = {name: bytes.fromhex(data) for name, data in json.loads((GOLDEN / "gob_vectors.json").read_text()).items()}
@@ -33,8 +33,10 @@ SHARED_VECTORS = {
 
 overlay_addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6).filter(lambda ip: not getattr(ip, "ipv4_mapped", None))
 claims = st.builds(Claim, st.integers(0, 15) | st.just(255), st.integers(0, 2**32 - 1), st.integers(0, 255))
-metas = st.builds(
-    NodeMeta, overlay_addresses, st.binary(min_size=32, max_size=32), st.sampled_from(MetaForm), st.none() | claims
+public_keys = st.binary(min_size=32, max_size=32)
+fingerprints = st.lists(st.binary(min_size=4, max_size=4), max_size=MAX_KEYS).map(tuple)
+metas = st.builds(NodeMeta, overlay_addresses, public_keys, st.sampled_from(MetaForm), st.none() | claims) | st.builds(
+    NodeMeta, overlay_addresses, public_keys, st.sampled_from(MetaForm), claims, fingerprints
 )
 
 
@@ -284,6 +286,44 @@ def test_a_longer_extension_of_the_same_version_is_read() -> None:
 def test_an_extension_that_we_cannot_read_counts_as_absent(extension: bytes) -> None:
     """The member stays a peer, as it does for a Go node; it only has no claim."""
     assert decode(with_extension(extension)) == NodeMeta(V4, KEY, MetaForm.V03, None)
+
+
+CLAIMED = b"\1\0\3\0\0\0\7"
+
+
+@pytest.mark.parametrize(
+    ("rest", "keys"),
+    [
+        (b"", ()),
+        (b"\0", ()),
+        (b"\1aaaa", (b"aaaa",)),
+        (b"\1aaaabbbb", (b"aaaa",)),
+        (b"\2aaaabbbb", (b"aaaa", b"bbbb")),
+        (b"\4aaaabbbbccccdddd", (b"aaaa", b"bbbb", b"cccc", b"dddd")),
+        (b"\1aaa", ()),
+        (b"\1", ()),
+        (b"\5aaaabbbbccccddddeeee", ()),
+    ],
+)
+def test_fingerprints_of_cluster_keys_follow_the_claim(rest: bytes, keys: tuple[bytes, ...]) -> None:
+    """Missing or cut off there are none; the claim counts all the same."""
+    meta = decode(with_extension(CLAIMED + rest))
+    assert (meta.claim, meta.keys) == (Claim(3, 7), keys)
+
+
+def test_a_node_without_keys_announces_what_it_did_before() -> None:
+    """So do nodes of before."""
+    assert CLAIMED in encode(NodeMeta(V4, KEY, MetaForm.V03, Claim(3, 7)))
+    assert encode(NodeMeta(V4, KEY, MetaForm.V03, Claim(3, 7))).endswith(CLAIMED + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("claim", "keys"), [(None, (b"aaaa",)), (Claim(0, 0), (b"aaa",)), (Claim(0, 0), (b"aaaa",) * (MAX_KEYS + 1))]
+)
+def test_fingerprints_that_make_no_sense_cannot_be_announced(claim: Claim | None, keys: tuple[bytes, ...]) -> None:
+    """Of a Go node, of another size, or too many."""
+    with pytest.raises(ValueError, match=r"fingerprints|claim"):
+        NodeMeta(V4, KEY, MetaForm.V03, claim, keys)
 
 
 def test_a_field_wesher_of_another_type_counts_as_absent() -> None:

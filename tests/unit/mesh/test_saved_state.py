@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from wesher.mesh import node_meta
 from wesher.mesh.node_meta import MetaForm
+from wesher.mesh.rotation import Dropped, HeldKey, Keys
 from wesher.mesh.saved_state import (
     MAX_NODES,
     MAX_SIZE,
@@ -23,6 +24,7 @@ from wesher.mesh.saved_state import (
     parse,
     render,
 )
+from wesher.wire.words import KeyPhase
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mesh"
 GO_026 = (GOLDEN / "state_go_0.2.6.json").read_bytes()
@@ -553,3 +555,86 @@ def test_no_member_is_seen_at_a_time_that_is_none(seen):
     """A u32."""
     with pytest.raises(ValueError, match="u32"):
         SavedNode("b", "192.0.2.1", None, seen)
+
+
+# --- keys that were changed
+
+SECOND, THIRD = b"\x02" * 32, b"\x03" * 32
+RING = Keys(
+    (HeldKey(SECOND, 5, KeyPhase.USED, 90), HeldKey(THIRD, 9, KeyPhase.INSTALLED, 100, 86_000), HeldKey(KEY, left=60)),
+    (Dropped(b"abcd", KeyPhase.USED), Dropped(b"efgh", KeyPhase.INSTALLED)),
+)
+CHANGED = SavedState(SECOND, (NODE,), OWN, keys=RING)
+
+
+def test_all_keys_come_back_as_they_were() -> None:
+    """The one that seals stands where Go looks for it."""
+    assert parse(render(CHANGED)) == CHANGED
+    assert parse(render(CHANGED)).remark is None
+    assert json.loads(render(CHANGED))["ClusterKey"] == base64.b64encode(SECOND).decode()
+
+
+def test_a_cluster_that_never_changed_its_key_has_the_file_of_before() -> None:
+    """A node may go back to an older version."""
+    assert render(SavedState(KEY, (), None, keys=Keys.of(KEY))) == render(SavedState(KEY, (), None))
+    assert parse(render(SavedState(KEY, (), None))).keys is None
+
+
+def test_what_is_left_is_kept_in_whole_seconds() -> None:
+    """Rounded down by less than one."""
+    keys = Keys((HeldKey(SECOND, 5), HeldKey(KEY, left=59.9)))
+    found = parse(render(SavedState(SECOND, (), None, keys=keys))).keys
+    assert found is not None
+    assert [key.left for key in found.held] == [None, 59]
+
+
+def test_another_cluster_key_in_the_file_stands_alone() -> None:
+    """An operator has written it there, or a Go node has run in between."""
+    file = json.loads(render(CHANGED))
+    file["ClusterKey"] = base64.b64encode(b"\x09" * 32).decode()
+    state = parse(json.dumps(file, indent=2).encode())
+    assert (state.cluster_key, state.keys) == (b"\x09" * 32, None)
+    assert state.remark is not None
+
+
+@pytest.mark.parametrize(
+    ("where", "member", "value"),
+    [
+        ("Keys", "Key", "no key"),
+        ("Keys", "Key", KEY_TEXT[:-4]),
+        ("Keys", "Key", KEY_TEXT),
+        ("Keys", "Epoch", -1),
+        ("Keys", "Epoch", True),
+        ("Keys", "Epoch", "5"),
+        ("Keys", "Phase", "PERHAPS"),
+        ("Keys", "Phase", "INSTALLED"),
+        ("Keys", "Grace", 59),
+        ("Keys", "Grace", False),
+        ("Keys", "Left", "soon"),
+        ("Keys", "Left", True),
+        ("Keys", "Left", -1),
+        ("DroppedKeys", "Fingerprint", "61"),
+        ("DroppedKeys", "Fingerprint", "no hex !"),
+        ("DroppedKeys", "Phase", 2),
+    ],
+)
+def test_keys_that_make_no_sense_cost_all_but_the_cluster_key(where: str, member: str, value: object) -> None:
+    """Half of them would be worse than none; the log says that there was more."""
+    file = json.loads(render(CHANGED))
+    file["Wesher"][where][0][member] = value
+    state = parse(json.dumps(file, indent=2).encode())
+    assert (state.cluster_key, state.keys) == (SECOND, None)
+    assert state.remark is not None
+
+
+def test_thousands_of_keys_are_not_looked_at() -> None:
+    """Only this node's uid can write them, but its parser is not to stand for minutes."""
+    file = json.loads(render(CHANGED))
+    file["Wesher"]["DroppedKeys"] *= 60
+    assert parse(json.dumps(file, indent=2).encode()).keys is None
+
+
+def test_the_cluster_key_is_the_one_that_seals() -> None:
+    """Or the node would go on with another after a restart."""
+    with pytest.raises(ValueError, match="seals"):
+        SavedState(KEY, (), None, keys=RING)

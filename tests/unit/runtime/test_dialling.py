@@ -73,3 +73,64 @@ def test_exchanges_that_nobody_waits_for_are_nobodys():
         return waiting.done() or not waiting.cancel()
 
     assert with_node(run) is False
+
+
+SECOND, THIRD = b"\x02" * 32, b"\x03" * 32
+
+
+def refused(**more: bool) -> Exchanged:
+    """An exchange with somebody who does not understand."""
+    return Exchanged(endpoint(2), join=True, failure="no", **more)
+
+
+def keys_of(run):
+    """As `with_node`, with three keys in the ring; the keys that the node is asked to join under."""
+
+    async def noting(adapter, dialling):
+        adapter.node.hold_keys([*adapter.node.keyring.keys(), SECOND, THIRD], [])
+        asked = []
+        join = adapter.node.join
+        adapter.node.join = lambda contacts, now, under=None: (asked.append(under), join(contacts, now, under))
+        return await run(dialling), asked
+
+    return with_node(noting)
+
+
+def test_who_does_not_understand_is_asked_under_every_key():
+    """He may have been away while they changed; the last failure is the answer."""
+
+    async def run(dialling):
+        waiting = asyncio.create_task(dialling.exchange(endpoint(2)))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            dialling.exchanged(refused(unread=True))
+            assert not waiting.done()
+        dialling.exchanged(refused(unread=True))
+        return await waiting
+
+    assert keys_of(run) == ("no", [None, SECOND, THIRD])
+
+
+def test_who_is_not_there_is_not_asked_again():
+    """That would take as long each time."""
+
+    async def run(dialling):
+        waiting = asyncio.create_task(dialling.exchange(endpoint(2)))
+        await asyncio.sleep(0)
+        dialling.exchanged(refused())
+        return await waiting
+
+    assert keys_of(run) == ("no", [None])
+
+
+def test_who_understands_another_key_has_been_reached():
+    """And is asked no more."""
+
+    async def run(dialling):
+        waiting = asyncio.create_task(dialling.exchange(endpoint(2)))
+        await asyncio.sleep(0)
+        dialling.exchanged(refused(unread=True))
+        dialling.exchanged(Exchanged(endpoint(2), join=True))
+        return await waiting
+
+    assert keys_of(run) == ("", [None, SECOND])

@@ -14,9 +14,9 @@ from wesher.swim.member import Member
 from wesher.swim.members import CLOCK_HEADROOM, CLOCK_IS_SET, HIGHEST
 from wesher.swim.node import Node
 from wesher.wire.codec import encode
-from wesher.wire.limits import MAX_WORDS
+from wesher.wire.limits import MAX_FORGOTTEN
 from wesher.wire.messages import Ack, Dead, NodeState, PushPull, Suspect, UserMessage
-from wesher.wire.words import Forget, decode_words, encode_words
+from wesher.wire.words import Forget, encode_words
 
 NOW = TODAY
 WORD = Forget("b", NOW)
@@ -105,33 +105,33 @@ def test_the_latest_word_about_each_is_kept():
     assert not forgetting.take(Forget("b", NOW), NOW)
     assert not forgetting.take(Forget("b", NOW - 1), NOW)
     assert forgetting.take(Forget("b", NOW + 1), NOW)
-    assert decode_words(forgetting.encoded()) == (Forget("b", NOW + 1),)
+    assert forgetting.words() == (Forget("b", NOW + 1),)
     forgetting.drop("b")
     forgetting.drop("never heard of")
-    assert forgetting.encoded() == b""
+    assert forgetting.words() == ()
 
 
 def test_words_are_bounded_and_the_latest_stay():
     """However many names an insider makes up; and each is news once, or they would go round for ever."""
     forgetting = Forgetting()
-    flood = [Forget(f"n{number}", NOW - number) for number in range(MAX_WORDS)]
+    flood = [Forget(f"n{number}", NOW - number) for number in range(MAX_FORGOTTEN)]
     assert all(forgetting.take(word, NOW) for word in flood)
-    assert not forgetting.take(Forget("late", NOW - MAX_WORDS + 1), NOW)
-    assert forgetting.take(Forget("late", NOW - MAX_WORDS + 2), NOW)
-    kept = decode_words(forgetting.encoded())
-    assert len(kept) == MAX_WORDS
-    assert {word.node for word in kept} == {f"n{number}" for number in range(MAX_WORDS - 1)} | {"late"}
+    assert not forgetting.take(Forget("late", NOW - MAX_FORGOTTEN + 1), NOW)
+    assert forgetting.take(Forget("late", NOW - MAX_FORGOTTEN + 2), NOW)
+    kept = forgetting.words()
+    assert len(kept) == MAX_FORGOTTEN
+    assert {word.node for word in kept} == {f"n{number}" for number in range(MAX_FORGOTTEN - 1)} | {"late"}
     assert forgetting.take(Forget("n5", NOW + 1), NOW)
-    assert len(decode_words(forgetting.encoded())) == MAX_WORDS  # its own place was its room
+    assert len(forgetting.words()) == MAX_FORGOTTEN  # its own place was its room
 
 
 def test_words_that_are_over_make_room():
     """A day later nobody needs them."""
     forgetting = Forgetting()
-    for number in range(MAX_WORDS):
+    for number in range(MAX_FORGOTTEN):
         forgetting.take(Forget(f"n{number}", NOW), NOW)
     assert forgetting.take(Forget("later", NOW + KEPT + 1), NOW + KEPT + 1)
-    assert decode_words(forgetting.encoded()) == (Forget("later", NOW + KEPT + 1),)
+    assert forgetting.words() == (Forget("later", NOW + KEPT + 1),)
 
 
 def test_a_word_covers_the_lives_up_to_it():
@@ -181,7 +181,7 @@ def test_a_word_that_finds_no_room_is_obeyed_and_not_passed_on():
     """Passed on without being kept, it would go round for ever."""
     node = knowing("b", "c")
     node.receive_datagram(sealed(Dead(1, "b", "c")), STRANGER, START)
-    for number in range(MAX_WORDS):
+    for number in range(MAX_FORGOTTEN):
         node.forget(f"n{number}", START)
     hush(node)
     assert after(node, Forget("b", NOW - 1)) == ["b"]

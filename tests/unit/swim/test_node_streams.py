@@ -12,11 +12,13 @@ from tests.unit.swim.alone import (
     answers,
     held,
     knowing,
+    sealed,
     spoken,
     stream,
+    waiting,
 )
-from tests.unit.swim.virtual import PORT, START, endpoint
-from wesher.swim.event import Exchanged, Joined
+from tests.unit.swim.virtual import KEY, PORT, START, endpoint
+from wesher.swim.event import Exchanged, Joined, KeyHeard
 from wesher.swim.exchanges import MAX_STREAMS
 from wesher.swim.io import (
     Endpoint,
@@ -28,6 +30,7 @@ from wesher.swim.io import (
 )
 from wesher.swim.node import Node
 from wesher.wire.codec import encode
+from wesher.wire.keyring import Keyring
 from wesher.wire.limits import VSN
 from wesher.wire.messages import (
     Ack,
@@ -37,9 +40,11 @@ from wesher.wire.messages import (
     Ping,
     PushNodeState,
     PushPull,
+    UserMessage,
 )
 from wesher.wire.stream import StreamReader, seal_stream
 from wesher.wire.structs import write_struct
+from wesher.wire.words import KeyPhase, KeyRecord, decode_words, encode_words
 
 
 def entry(name: str, number: int, incarnation: int = 1, state: NodeState = NodeState.ALIVE) -> PushNodeState:
@@ -116,7 +121,7 @@ def test_an_exchange_in_turn_does_not_call_itself_a_join():
     ((_, request),) = spoken(node)
     assert (type(request), request.join) == (PushPull, False)
     node.receive_stream(StreamEnded(number, "broke"), now)
-    assert node.events() == [Exchanged(endpoint(2), join=False, failure="broke")]
+    assert node.events() == [Exchanged(endpoint(2), join=False, failure="broke", unread=True)]
 
 
 def test_the_answer_in_an_exchange_in_turn_is_merged_and_not_answered():
@@ -386,7 +391,7 @@ def test_a_join_whose_stream_ends_early_fails(reason, failure):
         if connected:
             node.receive_stream(StreamConnected(number), START)
         node.receive_stream(StreamEnded(number, reason), START)
-        assert node.events() == [Exchanged(endpoint(9), join=True, failure=failure)]
+        assert node.events() == [Exchanged(endpoint(9), join=True, failure=failure, unread=connected)]
 
 
 def test_a_stream_that_connects_too_late_is_closed():
@@ -407,7 +412,7 @@ def test_an_open_stream_has_its_whole_time_for_the_answer():
     node.handle_timer(START + 18.9)
     assert not any(isinstance(event, Exchanged) for event in node.events())
     node.handle_timer(START + 19)
-    assert Exchanged(endpoint(9), join=True, failure="no answer in time") in node.events()
+    assert Exchanged(endpoint(9), join=True, failure="no answer in time", unread=True) in node.events()
 
 
 def test_a_silent_stranger_is_closed_in_time():
@@ -516,3 +521,80 @@ def test_a_stream_ping_beyond_the_limit_is_not_made_and_counted():
     assert node.counters == {"too many streams": 1}
     node.handle_timer(now + LAN.probe_interval)
     assert held(node, "b").state is NodeState.SUSPECT
+
+
+# --- keys
+
+OTHER = b"\x0f" * 32
+RECORD = KeyRecord(OTHER, 216_000_000, 3600, KeyPhase.INSTALLED)
+
+
+def sent(node: Node, keys: list[bytes]) -> list[tuple[bytes, PushPull]]:
+    """The push/pulls that the node sends on streams, each with the one of `keys` that opens it."""
+    found = []
+    for action in node.actions():
+        if isinstance(action, SendStream):
+            reader = StreamReader(Keyring(keys))
+            message = reader.feed(action.data)
+            assert isinstance(message, PushPull)
+            found.append((reader.key, message))
+    return found
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER])
+def test_an_exchange_is_answered_under_the_key_it_was_asked_under(key):
+    """Who was away while keys changed has no other, and learns the new one from the answer."""
+    node = knowing("b")
+    node.hold_keys([OTHER, KEY], [RECORD])
+    node.receive_stream(StreamAccepted(1), START)
+    node.receive_stream(StreamData(1, stream(PushPull(True, (entry("z", 9),)), key)), START)
+    ((under, answer),) = sent(node, [OTHER, KEY])
+    assert under == key
+    assert decode_words(answer.user_state) == (RECORD,)
+
+
+def test_a_ping_over_a_stream_is_answered_under_its_key():
+    """As an exchange is."""
+    node = knowing("b")
+    node.hold_keys([OTHER, KEY], [])
+    node.receive_stream(StreamAccepted(1), START)
+    node.receive_stream(StreamData(1, stream(Ping(7, "a", b"", 0, ""), KEY)), START)
+    (action,) = [action for action in node.actions() if isinstance(action, SendStream)]
+    reader = StreamReader(Keyring([OTHER, KEY]))
+    assert reader.feed(action.data) == Ack(7)
+    assert reader.key == KEY
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, OTHER), (KEY, KEY), (OTHER, OTHER)])
+def test_a_join_goes_under_the_key_that_is_asked_for(asked, used):
+    """The primary, or for who may have been away another."""
+    node = knowing("b")
+    node.hold_keys([OTHER, KEY], [])
+    node.actions()
+    node.join([endpoint(9)], START, under=asked)
+    ((number, _),) = spoken(node)
+    node.receive_stream(StreamConnected(number), START)
+    ((under, _),) = sent(node, [OTHER, KEY])
+    assert under == used
+
+
+def test_keys_are_told_once_by_gossip_and_behind_every_exchange():
+    """By gossip again when something about one is new."""
+    node = knowing("b")
+    node.hold_keys([KEY, OTHER], [RECORD])
+    assert waiting(node) == [encode(UserMessage(encode_words([RECORD])))]
+    node.hold_keys([KEY, OTHER], [RECORD])
+    assert waiting(node) == []
+    used = replace(RECORD, phase=KeyPhase.USED)
+    node.hold_keys([OTHER, KEY], [used])
+    assert waiting(node) == [encode(UserMessage(encode_words([used])))]
+
+
+def test_what_is_heard_of_keys_is_told_and_nothing_is_done_about_it():
+    """Whether a key is held is not the node's to say."""
+    node = knowing("b")
+    node.receive_datagram(sealed(UserMessage(encode_words([RECORD]))), endpoint(2), START)
+    assert node.events() == [KeyHeard(RECORD)]
+    served(node, stream(PushPull(False, (), encode_words([RECORD]))))
+    assert KeyHeard(RECORD) in node.events()
+    assert node.keyring.keys() == (KEY,)

@@ -71,47 +71,37 @@ def test_every_key_of_the_ring_opens():
     assert refused(ring, Keyring([THIRD]).seal(b"text", b"", NONCE)) == "undecryptable"
 
 
-def test_only_the_primary_seals():
-    """An added key opens, and seals once it is used."""
-    ring = Keyring([FIRST])
-    ring.add(SECOND)
-    assert ring.seal(b"text", b"", NONCE) == Keyring([FIRST]).seal(b"text", b"", NONCE)
-    ring.use(SECOND)
-    assert ring.seal(b"text", b"", NONCE) == Keyring([SECOND]).seal(b"text", b"", NONCE)
-
-
-def test_the_order_of_keys_is_memberlists():
-    """Add appends once, use moves to the front, remove takes any but the primary."""
-    ring = Keyring([FIRST, SECOND, FIRST])
-    assert ring.keys() == (FIRST, SECOND)
-    ring.add(THIRD)
-    ring.add(SECOND)
-    assert ring.keys() == (FIRST, SECOND, THIRD)
-    ring.use(THIRD)
-    assert ring.keys() == (THIRD, FIRST, SECOND)
-    ring.use(THIRD)
-    ring.remove(FIRST)
-    ring.remove(FIRST)
-    assert ring.keys() == (THIRD, SECOND)
-
-
-def test_a_removed_key_opens_no_more():
-    """That is what removing is for."""
+def test_the_primary_seals_unless_another_key_is_named():
+    """For one who has perhaps no other; a key that is not in the ring is no reason to say nothing."""
     ring = Keyring([FIRST, SECOND])
-    ring.remove(SECOND)
-    assert refused(ring, Keyring([SECOND]).seal(b"text", b"", NONCE)) == "undecryptable"
+    assert ring.seal(b"text", b"", NONCE) == Keyring([FIRST]).seal(b"text", b"", NONCE)
+    assert ring.seal(b"text", b"", NONCE, SECOND) == Keyring([SECOND]).seal(b"text", b"", NONCE)
+    assert ring.seal(b"text", b"", NONCE, THIRD) == Keyring([FIRST]).seal(b"text", b"", NONCE)
 
 
-def test_the_primary_is_never_removed():
+def test_who_opens_learns_the_key():
+    """So that the answer can go under the same one."""
+    ring = Keyring([FIRST, SECOND])
+    for key in (FIRST, SECOND):
+        assert ring.open_with(Keyring([key]).seal(b"text", b"", NONCE), b"") == (b"text", key)
+
+
+def test_the_ring_is_what_was_last_said():
+    """Its keys in order, each once."""
+    ring = Keyring([FIRST])
+    ring.hold([THIRD, SECOND, THIRD])
+    assert ring.keys() == (THIRD, SECOND)
+    assert refused(ring, Keyring([FIRST]).seal(b"text", b"", NONCE)) == "undecryptable"
+    assert ring.seal(b"text", b"", NONCE) == Keyring([THIRD]).seal(b"text", b"", NONCE)
+
+
+@pytest.mark.parametrize("keys", [[], [FIRST, b"short"]])
+def test_a_ring_that_cannot_be_held_changes_nothing(keys):
     """There would be nothing to seal with."""
-    with pytest.raises(ValueError, match="primary"):
-        Keyring([FIRST]).remove(FIRST)
-
-
-def test_a_strange_key_is_never_used():
-    """It must be added, and reach all nodes, first."""
-    with pytest.raises(ValueError, match="not in the keyring"):
-        Keyring([FIRST]).use(SECOND)
+    ring = Keyring([SECOND])
+    with pytest.raises(ValueError, match="key"):
+        ring.hold(keys)
+    assert ring.keys() == (SECOND,)
 
 
 @pytest.mark.parametrize("keys", [[], [b""], [bytes(15)], [bytes(33)], [FIRST, bytes(20)]])
@@ -133,7 +123,7 @@ def test_no_key_is_ever_shown():
     secret = b"0123456789abcdef"
     ring = Keyring([FIRST, secret])
     shown = [repr(ring), str(ring), f"{ring}"]
-    for attempt in (lambda: ring.add(secret[:15]), lambda: Keyring([FIRST]).use(secret), lambda: ring.remove(FIRST)):
+    for attempt in (lambda: ring.hold([secret[:15]]), lambda: ring.hold([FIRST, secret + b"!"])):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - what it says is the point
             attempt()
         shown.append(str(caught.value))

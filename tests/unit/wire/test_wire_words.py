@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from wesher.wire.errors import WireError
 from wesher.wire.limits import MAX_WORDS
-from wesher.wire.words import Forget, Unknown, are_words, decode_words, encode_words
+from wesher.wire.words import Forget, KeyPhase, KeyRecord, Unknown, are_words, decode_words, encode_words
 
+RECORDS = st.builds(
+    KeyRecord,
+    st.binary(min_size=32, max_size=32),
+    st.integers(0, 0xFFFF_FFFF),
+    st.integers(0, 0xFFFF_FFFF),
+    st.sampled_from(tuple(KeyPhase)),
+)
 NAMES = st.binary(min_size=1, max_size=255).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 FORGETS = st.builds(Forget, NAMES, st.integers(0, 0xFFFF_FFFF))
 UNKNOWNS = st.builds(Unknown, st.integers(100, 255), st.binary(max_size=50))
@@ -29,7 +36,14 @@ def test_the_bytes_of_a_word():
     assert decode_words(ONE) == (Forget("node-b", 0x10203),)
 
 
-@given(st.lists(FORGETS | UNKNOWNS, min_size=1, max_size=MAX_WORDS))
+def test_the_bytes_of_a_keys_record():
+    """Kind, length, epoch, grace, phase, key."""
+    data = b"wesher\x01" + b"\x02\x00\x29" + b"\x00\x01\x02\x03" + b"\x00\x03\xf4\x80" + b"\x02" + b"k" * 32
+    assert encode_words([KeyRecord(b"k" * 32, 0x10203, 259_200, KeyPhase.USED)]) == data
+    assert decode_words(data) == (KeyRecord(b"k" * 32, 0x10203, 259_200, KeyPhase.USED),)
+
+
+@given(st.lists(FORGETS | RECORDS | UNKNOWNS, min_size=1, max_size=MAX_WORDS))
 def test_what_is_written_is_read(words):
     """Whatever bytes a name has."""
     data = encode_words(words)
@@ -91,6 +105,10 @@ def test_no_words_are_no_bytes():
         (b"wesher\x01\x01\x00\x03\x00\x00\x00", "truncated"),
         (b"wesher\x01\x01\x00\x04\x00\x00\x00\x00", "bad_name"),
         (ONE + b"\x01\x01\x04\x00\x00\x00\x00" + 256 * b"n", "bad_name"),
+        (b"wesher\x01\x02\x00\x28" + b"\x01" * 40, "truncated"),
+        (b"wesher\x01\x02\x00\x2a" + b"\x01" * 42, "truncated"),
+        (b"wesher\x01\x02\x00\x29" + b"\x00" * 41, "unsupported_type"),
+        (b"wesher\x01\x02\x00\x29" + b"\x03" * 41, "unsupported_type"),
         (encode_words([Forget("n", 1)]) + (encode_words([Forget("n", 1)])[7:]) * MAX_WORDS, "too_many"),
     ],
 )
@@ -104,3 +122,8 @@ def test_as_many_words_as_are_kept_are_read():
     words = tuple(Forget(f"n{number}", number) for number in range(MAX_WORDS))
     assert decode_words(encode_words(words)) == words
     assert refused(encode_words([*words, Forget("n", 1)])) == "too_many"
+
+
+def test_a_key_is_never_shown():
+    """A repr ends up in logs."""
+    assert "kkkk" not in repr(KeyRecord(b"k" * 32, 1, 60, KeyPhase.USED))
