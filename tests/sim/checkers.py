@@ -33,6 +33,7 @@ from wesher.wire.errors import WireError
 from wesher.wire.limits import MAX_COMPOUND_PARTS, UDP_BUFFER_SIZE
 from wesher.wire.messages import MessageType, NodeState
 from wesher.wire.packet import open_packet
+from wesher.wire.words import KeyRecord
 
 STALE_AT_MOST: Final = 35.0
 """Seconds: an agent that dies between its two requests leaves a line behind until the helper's own look, every 30 s."""
@@ -120,7 +121,8 @@ def memory(machine: Machine, node: Node) -> Iterator[str]:
     members = {member.name: member for member in node.members()}
     suspects = {name for name, member in members.items() if member.state is NodeState.SUSPECT}
     membership, probing, exchanges = node._membership, node._probing, node._exchanges
-    if strays := set(node._outbox.broadcasts._items) - members.keys():
+    told = {(KeyRecord, record.epoch) for record in node._streams.key_records}
+    if strays := set(node._outbox.broadcasts._items) - members.keys() - told:
         yield f"news about strangers: {sorted(strays)}"
     if set(membership._suspicions) != suspects:
         yield f"suspicions of {sorted(membership._suspicions)}, while {sorted(suspects)} are suspect"
@@ -174,6 +176,8 @@ def _problems(
         )
         if (member.state, member.endpoint, member.meta, member.incarnation) != told:
             yield f"has old news of {other.name}"
+    if len({other.keys.primary.key for other in machines if other.keys is not None}) > 1:
+        yield "does not seal with the same key as all others"
     in_force = {peer.name: peer for peer in helper.tunnels.in_force}
     for name, peer in wanted.items():
         if name != machine.name and (peer is None or in_force.get(name) != peer):

@@ -11,9 +11,11 @@ nobody a chance to say anything.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network
@@ -31,8 +33,10 @@ from tests.sim.network import KEY, PORT
 from tests.sim.sockets import LineEnd, Ports
 from tests.sim.underlay import START, TODAY, Underlay
 from wesher.config import AgentConfig, Contact
+from wesher.mesh.rotation import Keys
 from wesher.mesh.saved_state import SavedState, parse, render
 from wesher.runtime.agent import Agent, Stop, _greeted
+from wesher.runtime.control import Declined
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.standing import Refused
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
@@ -197,6 +201,17 @@ class Machine:
         assert self.life is None
         self.at = at
 
+    def rotate(self, grace: int) -> None:
+        """`wesher key rotate`, which goes on until it is done, or its agent ends."""
+        if self.life is not None and self.agent is not None:
+            self.life.loop.create_task(_rotate(self.agent, grace))
+            self.life.loop.wake()
+
+    @property
+    def keys(self) -> Keys | None:
+        """The cluster keys that it holds, while it runs."""
+        return self.agent._rotating.keys if self.agent is not None else None
+
     # --- what happens to it
 
     def pause(self, seconds: float) -> None:
@@ -349,3 +364,18 @@ class Machine:
         if helper is self.helper:
             self.helper = None
         self._touched(self)
+
+
+async def _rotate(agent: Agent, grace: int) -> None:
+    """What the command does for up to a minute; refused it ends, as when it is broken off."""
+    commands = agent.commands()
+    with suppress(Declined):
+        begun = await commands["/key/rotate"]({"grace": grace})
+        assert isinstance(begun, dict)
+        for _ in range(200):
+            try:
+                await commands["/key/use"]({"fingerprint": begun["fingerprint"]})
+            except Declined:
+                await asyncio.sleep(0.3)
+            else:
+                break

@@ -23,7 +23,7 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from privhelper.addressing import Address, derive, is_edge
-from tests.sim.cluster import Cluster
+from tests.sim.cluster import Cluster, Fault
 from tests.sim.helper import SLOWEST
 from tests.sim.hostile import MOST_FAKES, Attacker
 from tests.sim.machine import Machine
@@ -468,6 +468,72 @@ def _meeting_names(cluster: Cluster, meeting: int, others: int) -> list[str]:
         if len(found) == meeting and not is_edge(net, address):
             return [*found, *(f"n{number}" for number in range(others))]
     raise AssertionError("a thousand names never met in a net of sixteen addresses")
+
+
+# --- keys
+
+
+@scenario
+def keys_change(cluster: Cluster) -> None:
+    """One or two operators change the cluster key, while machines crash, restart with their disk or an empty one, are
+    cut off in two halves, have a full disk. Then all is calm, somebody gives the command once more, and everybody seals
+    with one key; the one before is dropped when its short grace is over, and nobody is lost by that.
+
+    Whole as after a crash or a cut, but for what is tried under a key that the other does not have: it is tried under
+    the next at once. GREETING + young(GREETING) + VERDICT + WAIT + STREAM + SUSPICION + NEWS + SETS. Then the new key
+    has to reach everybody, and that it has, and that it is used: 3 * NEWS.
+    """
+    rng = cluster.rng
+    machines = start_mesh(cluster, rng.randint(3, 7))
+    bound = GREETING + young(GREETING) + VERDICT + WAIT + STREAM + SUSPICION + NEWS + SETS
+    commands = rng.randint(0, 2)
+    for _ in range(rng.randint(1, 4)):
+        machine = rng.choice(machines)
+        if commands and rng.random() < 0.6:
+            commands -= 1
+            cluster.tell(f"{machine.name}: key rotate")
+            machine.rotate(3600)
+            cluster.run(rng.choice((0.0, rng.uniform(0, 1), rng.uniform(0, 10))))
+        match rng.choice(("crash", "empty", "restart", "cut", "full", "nothing")):
+            case "restart":
+                restart(cluster, machine, *cluster.others(machine))
+            case "cut":
+                alone = rng.sample(machines, len(machines) // 2)
+                cluster.tell(f"{', '.join(other.name for other in alone)} cut off")
+                cluster.cut(*alone)
+            case "full":
+                cluster.tell(f"{machine.name}: its disk is full")
+                machine.disk.is_full = True
+            case "crash" | "empty" as how:
+                cluster.tell(f"{machine.name} crashes{' and forgets' if how == 'empty' else ''}")
+                machine.crash()
+                cluster.run(rng.choice((0, rng.uniform(0, 20))))
+                if how == "empty":
+                    machine.disk.content = None
+                machine.start(*cluster.others(machine))
+        cluster.run(rng.choice((rng.uniform(0, 1), rng.uniform(0, 20), rng.uniform(60, 200))))
+    cluster.calm()
+    cluster.converge(machines, within=bound, lasts=0)  # a command may yet go on
+    last = rng.choice(machines)
+    before = _primaries(machines)
+    cluster.tell(f"{last.name}: key rotate, the last time")
+    last.rotate(60)
+    cluster.until(
+        lambda: _primaries(machines).isdisjoint(before), within=3 * NEWS, what="everybody seals with a new key"
+    )
+    cluster.converge(machines, within=NEWS + SETS)
+    assert last.keys is not None
+    if last.keys.primary.grace > 60:  # it was given out before, with a grace that was long
+        return
+    cluster.run(62)
+    for machine in machines:
+        if machine.keys is None or not before.isdisjoint(machine.keys.ring):
+            raise Fault(f"{machine.name} still has the key of before")
+    cluster.converge(machines, within=NEWS)
+
+
+def _primaries(machines: Sequence[Machine]) -> set[bytes]:
+    return {machine.keys.primary.key for machine in machines if machine.keys is not None}
 
 
 # --- below and beside the mesh

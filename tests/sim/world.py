@@ -86,6 +86,7 @@ def virtual_world(*, level: int = logging.WARNING, tell: Callable[[str], None] |
             ("agent.time", _Time),
             ("agent.secrets", _Secrets),
             ("state_at_start.secrets", _Secrets),
+            ("rotating.secrets", _Secrets),
             ("standing.VERSION", "0"),
             ("standing.socket", _Socket),
             ("agent.VERSION", "0"),

@@ -248,7 +248,8 @@ class Agent:
         keys = saved.keys or Keys.of(saved.cluster_key)
         self._node = self._make_node(keys)
         self._remembered = self._recall()
-        self._rotating = Rotating(keys, self._node, self._save, self._announce, self._holders)
+        self._complaints = Complaints()
+        self._rotating = Rotating(keys, self._node, self._save, self._announce, self._holders, self._is_new)
         self._retained = Retained(config.retain_failed)
         self._retained.adopt(saved_peers(saved.nodes, alive_since=seconds_since_2020() - config.retain_failed))
         self._retained.adopt(standing.in_force.values())
@@ -260,7 +261,6 @@ class Agent:
         self._dialling: Dialling | None = None
         self._joining: Joining | None = None
         self._healing: Healing | None = None
-        self._complaints = Complaints()
         self._namesake: Endpoint | None = None
         self._unsaved = asyncio.Event()
         self._left = asyncio.Event()

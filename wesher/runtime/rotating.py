@@ -34,6 +34,9 @@ from wesher.wire.words import KeyPhase, KeyRecord
 TRY_AGAIN: Final = 5.0
 """Seconds after which a state file that could not be written is tried again."""
 
+AT_MOST_EVERY: Final = 0.1
+"""Seconds between two looks: a member can go on telling of keys, and each change is written to the disk."""
+
 LONGEST_GRACE: Final = 366 * 86_400
 
 _NAMED: Final = 5
@@ -46,7 +49,7 @@ class Rotating:
     """Keeps `keys` true to what is heard, and `node` true to `keys`.
 
     `save` writes the state file, and returns whether it could; `announce` has the node announce its metadata, which
-    hold `announced`. `look` tells who has which key.
+    hold `announced`. `look` tells who has which key; `is_new`, whether something is worth a line in the log.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Rotating:
         save: Callable[[], Awaitable[bool]],
         announce: Callable[[], None],
         look: Callable[[], Holders],
+        is_new: Callable[[object], bool],
     ) -> None:
         self.keys = keys
         self.announced = keys.fingerprints
@@ -63,6 +67,7 @@ class Rotating:
         self._save = save
         self._announce = announce
         self._look = look
+        self._is_new = is_new
         self._looked_at = monotonic()
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
@@ -92,9 +97,12 @@ class Rotating:
             self._changed.clear()
             saved = await self._apply()
             due = self.keys.next_drop if saved else TRY_AGAIN
+            if due is not None:
+                due = max(due, AT_MOST_EVERY)
             with suppress(TimeoutError):
                 async with asyncio.timeout(due):
                     await self._changed.wait()
+            await asyncio.sleep(AT_MOST_EVERY)
 
     # --- commands
 
@@ -222,7 +230,7 @@ class Rotating:
 
     def _tell(self, before: Keys) -> None:
         new = self.keys.primary
-        if new.key != before.primary.key:
+        if new.key != before.primary.key and self._is_new(("sealing", new.fingerprint)):
             log.warning(
                 "cluster key %s is in use from now on, in place of %s; where one is given in options, give the new one "
                 "(wesher key show)",
@@ -234,7 +242,8 @@ class Rotating:
             if key.key not in known and key.phase is KeyPhase.INSTALLED:
                 log.info("cluster key %s: held, and not used yet", key.fingerprint.hex())
         for name in {key.fingerprint for key in before.held} - {key.fingerprint for key in self.keys.held}:
-            log.warning("cluster key %s is dropped: who has no other is not understood any more", name.hex())
+            if self._is_new(("dropped", name)):
+                log.warning("cluster key %s is dropped: who has no other is not understood any more", name.hex())
 
 
 def _some(names: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:

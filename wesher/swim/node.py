@@ -158,7 +158,10 @@ class Node:
     def hold_keys(self, keys: Sequence[bytes], records: Iterable[KeyRecord]) -> None:
         """Seal with the first of `keys`, open with all of them, and tell everybody of `records`."""
         self.keyring.hold(keys)
-        known, self._streams.key_records = self._streams.key_records, tuple(records)
+        known, self._streams.key_records = set(self._streams.key_records), tuple(records)
+        told = set(self._streams.key_records)
+        for record in known - told:
+            self._outbox.drop_word(record)
         for record in self._streams.key_records:
             if record not in known:
                 self._outbox.spread_word(record)

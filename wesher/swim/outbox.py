@@ -5,7 +5,7 @@ Also the one list of all that is to be done on the network, in order. No packet 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from wesher.swim.broadcast import BroadcastQueue
@@ -48,9 +48,15 @@ class Outbox:
         self.broadcasts.queue(about, encode(news))
 
     def spread_word(self, word: Forget | KeyRecord) -> None:
-        """Have a word of our own gossiped; beside the news about that member, not in its place."""
-        about = (Forget, word.node) if isinstance(word, Forget) else (KeyRecord, word.key)
-        self.broadcasts.queue(about, encode(UserMessage(encode_words([word]))))
+        """Have a word of our own gossiped; beside the news about that member, not in its place.
+
+        Of two keys made in one second one is told by gossip; full exchanges tell both.
+        """
+        self.broadcasts.queue(_about(word), encode(UserMessage(encode_words([word]))))
+
+    def drop_word(self, word: KeyRecord) -> None:
+        """It is true no more."""
+        self.broadcasts.drop(_about(word))
 
     def gossip(self, to: Endpoint, *, counts: bool = True) -> bool:
         """Send a packet of news, which thereby counts as told once more; False where there is none."""
@@ -80,3 +86,7 @@ class Outbox:
 
     def _limit(self) -> int:
         return retransmit_limit(self._config.retransmit_mult, len(self._members))
+
+
+def _about(word: Forget | KeyRecord) -> Hashable:
+    return (Forget, word.node) if isinstance(word, Forget) else (KeyRecord, word.epoch)
