@@ -60,7 +60,7 @@ def key_list(as_json: bool, runtime_dir: str, interface: str) -> None:
 
 def list_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """For people: a table, and below it who lacks what."""
-    count = int(answer["members"])
+    count = int(answer["size"])
     rows = [("KEY", "IS", "SINCE", "HAVE IT", "USE IT", "DROPPED IN")]
     for found in answer["keys"]:
         left, epoch = found["seconds_left"], found["epoch"]
@@ -201,7 +201,7 @@ def _until(
 def _behind(answer: Mapping[str, Any], name: str, lacking: str) -> tuple[int, list[str]]:
     """How many members there are, and who is behind. Raises Declined where the key is not held any more, Unusable."""
     try:
-        count = int(answer["members"])
+        count = int(answer["size"])
         behind = [[str(who) for who in found[lacking]] for found in answer["keys"] if found["fingerprint"] == name]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise Unusable("the daemon's answer is not of this version; restart it") from None

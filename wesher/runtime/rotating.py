@@ -37,6 +37,12 @@ TRY_AGAIN: Final = 5.0
 AT_MOST_EVERY: Final = 0.1
 """Seconds between two looks: a member can go on telling of keys, and each change is written to the disk."""
 
+LOOK_AGAIN: Final = 0.5
+"""Seconds between two looks at who has a key that is to be used."""
+
+GRACE_BY_HAND: Final = 3 * 86_400
+"""Seconds that the former key opens where an operator put the new one into the state file."""
+
 LONGEST_GRACE: Final = 366 * 86_400
 
 _NAMED: Final = 5
@@ -69,6 +75,7 @@ class Rotating:
         self._look = look
         self._is_new = is_new
         self._looked_at = monotonic()
+        self._wanted: bytes | None = None
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
         node.hold_keys(keys.ring, keys.records)
@@ -81,23 +88,30 @@ class Rotating:
         """What the state file has, in which an operator may have put another key."""
         today = seconds_since_2020()
         keys = self.keys
-        for key in saved.held:
-            if key.epoch > 0:
-                keys = rotation.hear(keys, KeyRecord(key.key, key.epoch, key.grace, key.phase), today)
-        wanted = saved.primary.key
-        if all(gone.fingerprint != rotation.fingerprint(wanted) for gone in keys.dropped) and wanted not in keys.ring:
-            with suppress(NoRoom):
-                keys = rotation.install(keys, wanted, today, SHORTEST_GRACE)
-                keys = rotation.use(keys, rotation.fingerprint(wanted))
+        for held in saved.held:
+            if held.epoch > 0:
+                keys = rotation.hear(keys, KeyRecord(held.key, held.epoch, held.grace, held.phase), today)
+        key = saved.primary.key
+        name = rotation.fingerprint(key)
+        if key not in keys.ring and all(gone.fingerprint != name for gone in keys.dropped):
+            try:
+                keys = rotation.install(keys, key, today, GRACE_BY_HAND)
+            except NoRoom:
+                log.warning("cluster key %s of the state file is not taken: too many are held", name.hex())
+        self._wanted = name if any(held.fingerprint == name for held in keys.held) else None
         self._take(keys)
+        self._changed.set()
 
     async def run(self) -> None:
         """For ever: carry out what was heard, and drop the keys whose time is up."""
         while True:
             self._changed.clear()
             saved = await self._apply()
+            self._use_what_is_wanted()
             due = self.keys.next_drop if saved else TRY_AGAIN
-            if due is not None:
+            if self._wanted is not None:
+                due = LOOK_AGAIN
+            elif due is not None:
                 due = max(due, AT_MOST_EVERY)
             with suppress(TimeoutError):
                 async with asyncio.timeout(due):
@@ -111,7 +125,7 @@ class Rotating:
         self._pass_time()
         found = self._look()
         return {
-            "members": len(found.keys) + len(found.go),
+            "size": len(found.keys) + len(found.go),
             "go": list(found.go),
             "absent": list(found.absent),
             "keys": [
@@ -190,6 +204,16 @@ class Rotating:
             )
 
     # --- parts
+
+    def _use_what_is_wanted(self) -> None:
+        """An operator has put a key into the state file: it is used once everybody has it."""
+        key = next((key for key in self.keys.held if key.fingerprint == self._wanted), None)
+        if key is None or self.keys.part(key) is not Part.COMING:
+            self._wanted = None
+            return
+        found = self._look()
+        if not found.go and not found.without(key.fingerprint):
+            self._take(rotation.use(self.keys, key.fingerprint))
 
     def _take(self, keys: Keys) -> None:
         if keys is not self.keys:
