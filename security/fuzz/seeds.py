@@ -25,7 +25,7 @@ from wesher.wire.compression import decompress_message
 from wesher.wire.keyring import Keyring
 from wesher.wire.limits import MAX_WORDS
 from wesher.wire.messages import MessageType
-from wesher.wire.words import Forget, encode_words
+from wesher.wire.words import AskHandshakes, Forget, Handshake, Handshakes, encode_words
 
 CORPUS = Path(__file__).parent / "corpus"
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
@@ -108,6 +108,8 @@ def _words() -> Iterator[bytes]:
     yield encode_words([Forget("node-b", 200_000_000)])
     yield encode_words([Forget("\udc80", 0), Forget("n" * 255, 0xFFFF_FFFF)])
     yield encode_words(Forget(f"n{number}", number) for number in range(MAX_WORDS))
+    yield encode_words([AskHandshakes()])
+    yield encode_words([Handshakes((Handshake("node-b", 42), Handshake("\udc80", None))), Handshakes(())])
 
 
 def _code_streams() -> Iterator[bytes]:

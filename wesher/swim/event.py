@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from wesher.swim.io import Endpoint
 from wesher.swim.member import Member
-from wesher.wire.words import KeyRecord
+from wesher.wire.messages import PushNodeState
+from wesher.wire.words import Handshake, KeyRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,39 @@ class KeyHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class Viewed:
+    """A look that we began is over. `failure` is empty, or says why there is nothing to see.
+
+    `nodes` is whom the other side knows, as it tells; `tunnels` what it tells of its own, None where it tells nothing.
+    """
+
+    with_whom: Endpoint
+    failure: str = ""
+    nodes: tuple[PushNodeState, ...] = ()
+    tunnels: tuple[Handshake, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelsWanted:
+    """Somebody wants to hear of our tunnels: `Node.tell_tunnels` is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveFinished:
     """Our leave has been told as often as it is worth, or its time is up."""
 
 
-Event = Joined | Updated | Suspected | Gone | Forgotten | Conflict | Ahead | Exchanged | KeyHeard | LeaveFinished
+Event = (
+    Joined
+    | Updated
+    | Suspected
+    | Gone
+    | Forgotten
+    | Conflict
+    | Ahead
+    | Exchanged
+    | KeyHeard
+    | Viewed
+    | TunnelsWanted
+    | LeaveFinished
+)

@@ -36,13 +36,14 @@ class Purpose(Enum):
     SERVE = auto()
     JOIN = auto()
     SYNC = auto()
+    LOOK = auto()
     PING = auto()
 
 
 @dataclass(slots=True)
 class Exchange:
     """A stream in use. `with_whom` only for those we dialled, as `under`, the key to seal with where it is not to be
-    the primary; `probe` is what a ping is for. `sent`: our request has gone out."""
+    the primary; `probe` is what a ping is for. `sent`: our request has gone out. `asked`: theirs is answered later."""
 
     purpose: Purpose
     reader: StreamReader
@@ -51,6 +52,7 @@ class Exchange:
     probe: Probe | None = None
     under: bytes | None = None
     sent: bool = False
+    asked: bool = False
 
 
 class Exchanges:
@@ -117,6 +119,10 @@ class Exchanges:
     def expired(self, now: float) -> list[int]:
         """Streams that have taken too long."""
         return [stream for stream, exchange in self._by_stream.items() if now >= exchange.deadline]
+
+    def waiting(self) -> list[int]:
+        """Streams whose request is answered later."""
+        return [stream for stream, exchange in self._by_stream.items() if exchange.asked]
 
     def _served(self) -> list[int]:
         """Accepted streams, oldest first."""

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from wesher.swim.config import SwimConfig, push_pull_interval
-from wesher.swim.event import Event, Exchanged, KeyHeard, LeaveFinished
+from wesher.swim.event import Event, KeyHeard, LeaveFinished
 from wesher.swim.exchanges import Exchanges
 from wesher.swim.forgetting import Forgetting
 from wesher.swim.io import Action, Endpoint, StreamInput
@@ -50,7 +50,7 @@ from wesher.wire.messages import (
     UserMessage,
 )
 from wesher.wire.packet import open_packet
-from wesher.wire.words import Forget, KeyRecord, Unknown, are_words, decode_words
+from wesher.wire.words import AskHandshakes, Forget, Handshake, Handshakes, KeyRecord, Unknown, are_words, decode_words
 
 if TYPE_CHECKING:
     from random import Random
@@ -166,6 +166,14 @@ class Node:
             if record not in known:
                 self._outbox.spread_word(record)
 
+    def look(self, at: Endpoint, now: float) -> None:
+        """Ask what is seen there, and tell and take over nothing; a Viewed event answers."""
+        self._use(self._streams.look(at, now), now)
+
+    def tell_tunnels(self, tunnels: Sequence[Handshake]) -> None:
+        """What was wanted by a TunnelsWanted event: our tunnels, for whoever waits to hear of them."""
+        self._streams.tell_tunnels(tunnels)
+
     def update_meta(self, meta: bytes, now: float) -> None:  # noqa: ARG002 - a verb like the others
         """Announce new metadata; no longer while leaving, since an alive would take the leave back."""
         if not self._leaving.has_begun:
@@ -263,6 +271,8 @@ class Node:
                     self._membership.hear_word(word, now)
                 case KeyRecord():
                     self._events.append(KeyHeard(word))
+                case AskHandshakes() | Handshakes():
+                    pass  # said over streams, which have seen to it; anywhere else it means nothing
                 case Unknown():
                     self.counters["word of a newer version"] += 1
 
@@ -275,10 +285,10 @@ class Node:
 
     def _use(self, results: Iterable[StreamResult], now: float) -> None:
         for result in results:
-            if isinstance(result, Exchanged):
-                self._events.append(result)
-            else:
+            if isinstance(result, PushPull):
                 self._merge(result, now)
+            else:
+                self._events.append(result)
 
     def _merge(self, exchange: PushPull, now: float) -> None:
         self.counters.update(error.code for error in exchange.rejected)

@@ -1,4 +1,5 @@
-"""What is said over streams: full exchanges, pings where UDP fails, and a fixed word for who cannot speak to us.
+"""What is said over streams: full exchanges, looks, pings where UDP fails, and a fixed word for who cannot
+speak to us.
 
 A stream carries one request and at most one answer (protocol 4). What is to be merged, and what became of the
 exchanges that we began, is returned: using it is the caller's.
@@ -7,9 +8,10 @@ exchanges that we began, is returned: using it is the caller's.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from wesher.swim.config import SwimConfig
-from wesher.swim.event import Exchanged
+from wesher.swim.event import Exchanged, TunnelsWanted, Viewed
 from wesher.swim.exchanges import Exchange, Exchanges, Purpose
 from wesher.swim.forgetting import Forgetting
 from wesher.swim.io import (
@@ -23,6 +25,7 @@ from wesher.swim.io import (
     StreamInput,
     from_wire,
 )
+from wesher.swim.looking import REQUEST, TUNNELS_WITHIN, asks, telling, told
 from wesher.swim.member import Identity
 from wesher.swim.members import Members
 from wesher.swim.outbox import Outbox
@@ -30,10 +33,10 @@ from wesher.swim.probe import StreamPing
 from wesher.swim.push_pull import everything
 from wesher.wire.errors import WireError
 from wesher.wire.messages import Ack, ErrorReply, NodeState, Ping, PushPull, StreamMessage, UserMessage
-from wesher.wire.words import KeyRecord, encode_words
+from wesher.wire.words import Handshake, KeyRecord, encode_words
 
-StreamResult = PushPull | Exchanged
-"""Something to merge, or an exchange of ours that is over."""
+StreamResult = PushPull | Exchanged | Viewed | TunnelsWanted
+"""Something to merge, an exchange or a look of ours that is over, or what somebody's answer waits for."""
 
 
 class Streams:
@@ -74,6 +77,15 @@ class Streams:
         self._outbox.do(Connect(stream, to))
         return []
 
+    def look(self, to: Endpoint, now: float) -> list[StreamResult]:
+        """Begin to ask what is seen there."""
+        stream = self._exchanges.dial(Purpose.LOOK, to, now)
+        if stream is None:
+            self._counters["too many streams"] += 1
+            return [Viewed(to, "too many streams")]
+        self._outbox.do(Connect(stream, to))
+        return []
+
     def ping(self, wanted: StreamPing, now: float) -> None:
         """Begin a ping over a stream; an answer is noted in the probe."""
         stream = self._exchanges.dial(Purpose.PING, wanted.to, now, wanted.probe)
@@ -92,7 +104,7 @@ class Streams:
             case StreamConnected(stream) if stream in self._exchanges:
                 self._begin(stream, self._exchanges[stream], now)
             case StreamData(stream, data) if stream in self._exchanges:
-                return self._take(stream, data)
+                return self._take(stream, data, now)
             case StreamEnded(stream, reason) if stream in self._exchanges:
                 return self._finish(stream, reason or "closed before the exchange was over")
             case StreamConnected(stream):
@@ -102,10 +114,23 @@ class Streams:
         return []
 
     def expire(self, now: float) -> list[StreamResult]:
-        """End what has taken too long."""
+        """End what has taken too long, and answer what has waited for our tunnels in vain."""
+        self._answer(self._exchanges.expired(now), b"")
         return [
             result for stream in self._exchanges.expired(now) for result in self._finish(stream, "no answer in time")
         ]
+
+    def tell_tunnels(self, tunnels: Sequence[Handshake]) -> None:
+        """Answer all who wait for what our tunnels are like."""
+        self._answer(self._exchanges.waiting(), telling(tunnels))
+
+    def _answer(self, streams: list[int], words: bytes) -> None:
+        for stream in streams:
+            exchange = self._exchanges[stream]
+            if exchange.asked:
+                answer = everything(self._members, join=False, words=words)
+                self._outbox.send_stream(stream, answer, exchange.reader.key)
+                self._finish(stream, "")
 
     def _accept(self, stream: int, now: float) -> list[StreamResult]:
         displaced = self._exchanges.accept(stream, now)
@@ -121,9 +146,11 @@ class Streams:
         else:
             exchange.deadline = now + self._config.stream_timeout
             exchange.sent = True
-            self._outbox.send_stream(stream, self._everything(join=exchange.purpose is Purpose.JOIN), exchange.under)
+            is_look = exchange.purpose is Purpose.LOOK
+            request = REQUEST if is_look else self._everything(join=exchange.purpose is Purpose.JOIN)
+            self._outbox.send_stream(stream, request, exchange.under)
 
-    def _take(self, stream: int, data: bytes) -> list[StreamResult]:
+    def _take(self, stream: int, data: bytes, now: float) -> list[StreamResult]:
         exchange = self._exchanges[stream]
         try:
             message = exchange.reader.feed(data)
@@ -136,13 +163,18 @@ class Streams:
         if message is None:
             return self._make_room()
         if exchange.purpose is Purpose.SERVE:
+            if isinstance(message, PushPull) and asks(message):
+                exchange.asked, exchange.deadline = True, now + TUNNELS_WITHIN
+                return [message, TunnelsWanted()]
             self._serve(stream, message, exchange.reader.key)
             failure = ""
         else:
             failure = _take_answer(exchange, message)
         if failure or not isinstance(message, PushPull):
             return self._finish(stream, failure)
-        return [message, *self._finish(stream, "", self._namesake(message))]
+        if exchange.purpose is Purpose.LOOK:
+            return self._finish(stream, "", message)
+        return [message, *self._finish(stream, "", message)]
 
     def _make_room(self) -> list[StreamResult]:
         largest = self._exchanges.overfull()
@@ -176,11 +208,15 @@ class Streams:
                 return None if there == from_wire(self._identity.addr, self._identity.port) else there
         return None
 
-    def _finish(self, stream: int, failure: str, namesake: Endpoint | None = None) -> list[StreamResult]:
+    def _finish(self, stream: int, failure: str, answer: PushPull | None = None) -> list[StreamResult]:
         exchange = self._exchanges.pop(stream)
         self._outbox.do(CloseStream(stream))
         if exchange.with_whom is None or exchange.purpose is Purpose.PING:
             return []
+        if exchange.purpose is Purpose.LOOK:
+            seen = ((), None) if answer is None else (answer.nodes, told(answer))
+            return [Viewed(exchange.with_whom, failure, *seen)]
+        namesake = None if answer is None else self._namesake(answer)
         unread = bool(failure) and exchange.sent
         return [Exchanged(exchange.with_whom, exchange.purpose is Purpose.JOIN, failure, unread, namesake)]
 
@@ -192,7 +228,7 @@ def _take_answer(exchange: Exchange, message: StreamMessage) -> str:
             if exchange.probe is not None and seq_no == exchange.probe.seq_no:
                 exchange.probe.by_stream = True
             return ""
-        case ((Purpose.JOIN | Purpose.SYNC), PushPull()):
+        case ((Purpose.JOIN | Purpose.SYNC | Purpose.LOOK), PushPull()):
             return ""
         case _, ErrorReply(error):
             return f"refused by the other side: {error!a}"

@@ -105,10 +105,14 @@ MAX_USER_STATE: Final = 1024 * 1024
 """The opaque state after a push/pull's nodes: words of ours, far fewer, or an application's, consumed and ignored."""
 
 MAX_WORDS: Final = 96
-"""Words of ours together that we read, 262 bytes each at most where we wrote them."""
+"""Words of ours together that we read, 262 bytes each at most where we wrote them. But who is asked tells of its
+tunnels in longer ones: 16, where it has 4000."""
 
 MAX_FORGOTTEN: Final = 64
 """Words to forget a member that we carry: each is an operator's command, a day ago or less."""
+
+MAX_HANDSHAKES: Final = 252
+"""Tunnels that one word tells of: so many with the longest names fill the length of a word."""
 
 # --- how we send
 

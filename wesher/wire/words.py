@@ -6,6 +6,10 @@ The Go wesher has no application and reads past both, so Python nodes have the r
     word    kind u8 | length of the body u16 | body        big endian, as all that follows
     forget  kind 1: incarnation u32 | name, as bytes       forget `name`: every life of it up to that incarnation
     key     kind 2: epoch u32 | grace u32 | phase u8 | 32 bytes of key
+    ask     kind 3: nothing                                tell me your handshakes behind your answer
+    shakes  kind 4: (age u32 | length u8 | name) …         whose tunnels the sender has, and how long ago, in seconds,
+                                                           each shook hands last; 0xffffffff: not yet. Several where
+                                                           they are more than MAX_HANDSHAKES
 
 A kind that is unknown comes from a newer version: it is kept apart, and costs nothing. Beyond that reading is strict:
 nobody but we write this. What begins otherwise is an application's, and none of ours.
@@ -21,15 +25,19 @@ from types import MappingProxyType
 from typing import Final
 
 from wesher.wire.errors import Reason, WireError
-from wesher.wire.limits import MAX_NAME, MAX_WORDS
+from wesher.wire.limits import MAX_HANDSHAKES, MAX_NAME, MAX_WORDS
 
 MAGIC: Final = b"wesher"
 _VERSION: Final = 1
 _FORGET: Final = 1
 _KEY: Final = 2
+_ASK: Final = 3
+_HANDSHAKES: Final = 4
 _HEAD: Final = struct.Struct(">BH")
 _INCARNATION: Final = struct.Struct(">I")
 _RECORD: Final = struct.Struct(">IIB32s")
+_HANDSHAKE: Final = struct.Struct(">IB")
+_NOT_YET: Final = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,27 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AskHandshakes:
+    """Tell me your handshakes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """The tunnel to `peer` shook hands last `age` seconds ago (below 0xffffffff); None: not yet. peer: 1 to 255 bytes,
+    undecodable ones as surrogateescape."""
+
+    peer: str
+    age: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """At most MAX_HANDSHAKES of the sender's tunnels; none: it has none."""
+
+    tunnels: tuple[Handshake, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A word of a newer version: its kind (u8) and its body."""
 
@@ -71,7 +100,7 @@ class Unknown:
     body: bytes
 
 
-Word = Forget | KeyRecord | Unknown
+Word = Forget | KeyRecord | AskHandshakes | Handshakes | Unknown
 
 
 def are_words(data: bytes) -> bool:
@@ -113,22 +142,28 @@ def decode_words(data: bytes) -> tuple[Word, ...]:
 def _encode(word: Word) -> bytes:
     match word:
         case Forget(node, incarnation):
-            kind, body = _FORGET, _INCARNATION.pack(incarnation) + node.encode("utf-8", "surrogateescape")
+            kind, body = _FORGET, _INCARNATION.pack(incarnation) + _bytes(node)
         case KeyRecord(key, epoch, grace, phase):
             kind, body = _KEY, _RECORD.pack(epoch, grace, phase, key)
+        case AskHandshakes():
+            kind, body = _ASK, b""
+        case Handshakes(tunnels):
+            kind, body = _HANDSHAKES, b"".join(map(_encode_handshake, tunnels))
         case Unknown(kind, body):
             pass
     return _HEAD.pack(kind, len(body)) + body
 
 
+def _encode_handshake(tunnel: Handshake) -> bytes:
+    name = _bytes(tunnel.peer)
+    return _HANDSHAKE.pack(_NOT_YET if tunnel.age is None else min(tunnel.age, _NOT_YET - 1), len(name)) + name
+
+
 def _forget(body: bytes) -> Forget:
     if len(body) < _INCARNATION.size:
         raise WireError(Reason.TRUNCATED, f"a word to forget of {len(body)} bytes")
-    name = body[_INCARNATION.size :]
-    if not 1 <= len(name) <= MAX_NAME:
-        raise WireError(Reason.BAD_NAME, f"a name of {len(name)} bytes")
     (incarnation,) = _INCARNATION.unpack_from(body)
-    return Forget(name.decode("utf-8", "surrogateescape"), incarnation)
+    return Forget(_name(body[_INCARNATION.size :]), incarnation)
 
 
 def _key_record(body: bytes) -> KeyRecord:
@@ -140,5 +175,40 @@ def _key_record(body: bytes) -> KeyRecord:
     return KeyRecord(key, epoch, grace, KeyPhase(phase))
 
 
+def _ask(body: bytes) -> AskHandshakes:
+    if body:
+        raise WireError(Reason.MALFORMED, f"a word that asks, with {len(body)} bytes")
+    return AskHandshakes()
+
+
+def _handshakes(body: bytes) -> Handshakes:
+    tunnels: list[Handshake] = []
+    at = 0
+    while at < len(body):
+        if len(tunnels) == MAX_HANDSHAKES:
+            raise WireError(Reason.TOO_MANY, f"more than {MAX_HANDSHAKES} handshakes")
+        begins = at + _HANDSHAKE.size
+        if begins > len(body):
+            raise WireError(Reason.TRUNCATED, "a handshake ends early")
+        age, size = _HANDSHAKE.unpack_from(body, at)
+        at = begins + size
+        if at > len(body):
+            raise WireError(Reason.TRUNCATED, "a handshake's name ends early")
+        tunnels.append(Handshake(_name(body[begins:at]), None if age == _NOT_YET else age))
+    return Handshakes(tuple(tunnels))
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _name(data: bytes) -> str:
+    if not 1 <= len(data) <= MAX_NAME:
+        raise WireError(Reason.BAD_NAME, f"a name of {len(data)} bytes")
+    return data.decode("utf-8", "surrogateescape")
+
+
 _PHASES: Final = frozenset(KeyPhase)
-_READ: Final = MappingProxyType[int, Callable[[bytes], Word]]({_FORGET: _forget, _KEY: _key_record})
+_READ: Final = MappingProxyType[int, Callable[[bytes], Word]](
+    {_FORGET: _forget, _KEY: _key_record, _ASK: _ask, _HANDSHAKES: _handshakes}
+)

@@ -4,8 +4,8 @@ Promises: only WireError; what is accepted is what we would have written, byte f
 """
 
 from wesher.wire.errors import WireError
-from wesher.wire.limits import MAX_NAME, MAX_WORDS
-from wesher.wire.words import Forget, are_words, decode_words, encode_words
+from wesher.wire.limits import MAX_HANDSHAKES, MAX_NAME, MAX_WORDS
+from wesher.wire.words import Forget, Handshakes, are_words, decode_words, encode_words
 
 
 def check(data: bytes) -> None:
@@ -13,11 +13,13 @@ def check(data: bytes) -> None:
     try:
         words = decode_words(data)
     except WireError as error:
-        assert error.code in {"empty", "truncated", "unsupported_type", "bad_name", "too_many"}
+        assert error.code in {"empty", "truncated", "unsupported_type", "bad_name", "malformed", "too_many"}
         return
     assert are_words(data)
     assert 1 <= len(words) <= MAX_WORDS
-    assert all(
-        0 < len(word.node.encode("utf-8", "surrogateescape")) <= MAX_NAME for word in words if isinstance(word, Forget)
-    )
+    told = [word.tunnels for word in words if isinstance(word, Handshakes)]
+    assert all(len(tunnels) <= MAX_HANDSHAKES for tunnels in told)
+    names = [word.node for word in words if isinstance(word, Forget)]
+    names += [tunnel.peer for tunnels in told for tunnel in tunnels]
+    assert all(0 < len(name.encode("utf-8", "surrogateescape")) <= MAX_NAME for name in names)
     assert encode_words(words) == data

@@ -7,8 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wesher.wire.errors import WireError
-from wesher.wire.limits import MAX_WORDS
-from wesher.wire.words import Forget, KeyPhase, KeyRecord, Unknown, are_words, decode_words, encode_words
+from wesher.wire.limits import MAX_HANDSHAKES, MAX_USER_STATE, MAX_WORDS
+from wesher.wire.words import (
+    AskHandshakes,
+    Forget,
+    Handshake,
+    Handshakes,
+    KeyPhase,
+    KeyRecord,
+    Unknown,
+    are_words,
+    decode_words,
+    encode_words,
+)
 
 RECORDS = st.builds(
     KeyRecord,
@@ -19,6 +30,8 @@ RECORDS = st.builds(
 )
 NAMES = st.binary(min_size=1, max_size=255).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 FORGETS = st.builds(Forget, NAMES, st.integers(0, 0xFFFF_FFFF))
+TUNNELS = st.builds(Handshake, NAMES, st.none() | st.integers(0, 0xFFFF_FFFE))
+HANDSHAKES = st.builds(AskHandshakes) | st.builds(Handshakes, st.lists(TUNNELS, max_size=5).map(tuple))
 UNKNOWNS = st.builds(Unknown, st.integers(100, 255), st.binary(max_size=50))
 ONE = b"wesher\x01" + b"\x01\x00\x0a\x00\x01\x02\x03node-b"
 
@@ -43,7 +56,7 @@ def test_the_bytes_of_a_keys_record():
     assert decode_words(data) == (KeyRecord(b"k" * 32, 0x10203, 259_200, KeyPhase.USED),)
 
 
-@given(st.lists(FORGETS | RECORDS | UNKNOWNS, min_size=1, max_size=MAX_WORDS))
+@given(st.lists(FORGETS | RECORDS | HANDSHAKES | UNKNOWNS, min_size=1, max_size=MAX_WORDS))
 def test_what_is_written_is_read(words):
     """Whatever bytes a name has."""
     data = encode_words(words)
@@ -81,6 +94,30 @@ def test_a_word_of_a_newer_version_is_read_past():
     assert decode_words(b"wesher\x01\x63\x00\x00") == (Unknown(0x63, b""),)
 
 
+def test_the_bytes_of_handshakes():
+    """Kind, length; then for each tunnel its age, all ones for none yet, the name's length, and the name."""
+    words = (AskHandshakes(), Handshakes((Handshake("b", 0x10203), Handshake("node-c", None))), Handshakes(()))
+    data = b"wesher\x01" + b"\x03\x00\x00" + b"\x04\x00\x11\x00\x01\x02\x03\x01b\xff\xff\xff\xff\x06node-c"
+    assert encode_words(words) == data + b"\x04\x00\x00"
+    assert decode_words(data + b"\x04\x00\x00") == words
+
+
+def test_an_age_that_no_u32_holds_is_the_highest():
+    """Whoever set his clock by a century is not to be kept from answering."""
+    (word,) = decode_words(encode_words([Handshakes((Handshake("b", 1 << 40),))]))
+    assert word == Handshakes((Handshake("b", 0xFFFF_FFFE),))
+
+
+def test_as_many_handshakes_as_a_word_holds_are_read():
+    """With the longest names; not one more, however short. All of 4000 peers fit behind an exchange."""
+    longest = Handshakes(tuple(Handshake("n" * 252 + f"{number:03}", number) for number in range(MAX_HANDSHAKES)))
+    assert decode_words(encode_words([longest])) == (longest,)
+    assert len(encode_words([longest] * 16)) <= MAX_USER_STATE
+    assert 16 * MAX_HANDSHAKES >= 4000
+    body = (MAX_HANDSHAKES + 1) * b"\x00\x00\x00\x00\x01n"
+    assert refused(b"wesher\x01\x04" + len(body).to_bytes(2, "big") + body) == "too_many"
+
+
 def test_no_words_are_no_bytes():
     """So a full exchange has no state as long as nobody has said anything."""
     assert encode_words([]) == b""
@@ -102,6 +139,10 @@ def test_no_words_are_no_bytes():
         (ONE[:12], "truncated"),
         (ONE + b"\x63\x00", "truncated"),
         (b"wesher\x01\x01\x00\x00", "truncated"),
+        (b"wesher\x01\x03\x00\x01?", "malformed"),
+        (b"wesher\x01\x04\x00\x04\x00\x00\x00\x00", "truncated"),
+        (b"wesher\x01\x04\x00\x05\x00\x00\x00\x00\x01", "truncated"),
+        (b"wesher\x01\x04\x00\x05\x00\x00\x00\x00\x00", "bad_name"),
         (b"wesher\x01\x01\x00\x03\x00\x00\x00", "truncated"),
         (b"wesher\x01\x01\x00\x04\x00\x00\x00\x00", "bad_name"),
         (ONE + b"\x01\x01\x04\x00\x00\x00\x00" + 256 * b"n", "bad_name"),
