@@ -12,7 +12,7 @@ from wesher.control_client import Unusable, get, post
 from wesher.option_type import OptionType
 from wesher.show import harmless
 
-_LISTS: Final = frozenset(("members", "peers", "problems", "refused"))
+_LISTS: Final = frozenset(("members", "names", "observers", "peers", "problems", "refused"))
 """What has one line for each entry, in whatever answer."""
 
 _BY_NAME: Final = {option.name: option for option in OPTIONS}

@@ -16,6 +16,9 @@ import click
 
 from wesher.asking import ask, lines, socket_options, tell
 from wesher.control_client import NotRunning, Unusable
+from wesher.graph.dot import dot_lines
+from wesher.graph.svg import svg_lines
+from wesher.graph.text import graph_lines
 from wesher.health import degraded
 from wesher.key_commands import key
 from wesher.key_file import key_in_file
@@ -28,6 +31,8 @@ DEGRADED: Final = 4
 
 REDRAW_EVERY: Final = 2.0
 """Seconds between two looks of `status --watch`."""
+
+_GRAPHS: Final = {"text": graph_lines, "dot": dot_lines, "svg": svg_lines}
 
 
 @click.command()
@@ -87,6 +92,20 @@ def members(as_json: bool, runtime_dir: str, interface: str) -> None:
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON; its fields are stable")
+@click.option(
+    "--format", "form", type=click.Choice([*_GRAPHS]), default="text", show_default=True, help="how to show it"
+)
+@socket_options
+def graph(as_json: bool, form: str, runtime_dir: str, interface: str) -> None:
+    """Ask every member whom it sees, and show who sees whom, by gossip and by handshake; takes seconds."""
+    if as_json and form != "text":
+        raise click.UsageError("--json and --format are two forms; give one of them")
+    answer = ask("/graph", runtime_dir, interface)
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines(answer, _GRAPHS[form])))
+
+
+@click.command()
 @socket_options
 def leave(runtime_dir: str, interface: str) -> None:
     """Leave the mesh and end the daemon; returns when both are done. Its next start joins again."""
@@ -114,5 +133,5 @@ def decode(cluster_key_file: str, capture: TextIO) -> None:
             click.echo(json.dumps(dissect_line(line, keyring)))
 
 
-COMMANDS: Final[tuple[click.Command, ...]] = (status, members, leave, forget, key, decode)
+COMMANDS: Final[tuple[click.Command, ...]] = (status, members, graph, leave, forget, key, decode)
 """What the command line offers beside the daemon."""

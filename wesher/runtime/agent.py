@@ -52,15 +52,18 @@ from wesher.runtime.confinement import lock_down
 from wesher.runtime.control import Command, ControlServer, Declined, Handler
 from wesher.runtime.dialling import Dialling
 from wesher.runtime.gossip import Gossip, bind
+from wesher.runtime.handshakes import OwnHandshakes, Telling
 from wesher.runtime.healing import Healing
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.joining import Joining
+from wesher.runtime.looking import Looking
 from wesher.runtime.moving import Moving
 from wesher.runtime.peers import Peers
 from wesher.runtime.rotating import Rotating
 from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
+from wesher.runtime.views import graph
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import (
     Ahead,
@@ -72,7 +75,9 @@ from wesher.swim.event import (
     KeyHeard,
     LeaveFinished,
     Suspected,
+    TunnelsWanted,
     Updated,
+    Viewed,
 )
 from wesher.swim.event import Event as SwimEvent
 from wesher.swim.io import Endpoint
@@ -257,8 +262,11 @@ class Agent:
         self._moving = Moving(
             helper, standing, self._node.members, self._peers, self._remembered.addresses, Moves(self._rng), self._move
         )
+        self._handshakes = OwnHandshakes(helper, lambda: self._peers.in_force)
         self._gossip: Gossip | None = None
         self._dialling: Dialling | None = None
+        self._looking: Looking | None = None
+        self._telling: Telling | None = None
         self._joining: Joining | None = None
         self._healing: Healing | None = None
         self._namesake: Endpoint | None = None
@@ -314,6 +322,8 @@ class Agent:
     async def _live(self, udp: socket.socket, tcp: socket.socket) -> None:
         self._gossip = gossip = Gossip(self._node, udp, tcp, self._on_event)
         self._dialling = dialling = Dialling(self._node, gossip)
+        self._looking = Looking(self._node, gossip, self._rng)
+        self._telling = Telling(self._node, gossip, self._handshakes)
         self._joining = Joining(self._node, dialling, self._contacts(), self._is_own, self._rng, Backoff(self._rng))
         self._healing = Healing(self._node, dialling, self._remembered, Turns(self._rng), seconds_since_2020)
         if not self._is_saved(self._standing.claim):  # what others hear of is not to be forgotten
@@ -353,7 +363,13 @@ class Agent:
 
     def routes(self) -> dict[str, Handler]:
         """What may be asked."""
-        return {"/status": self.status, "/members": self.members, "/key": self.key, "/keys": self._rotating.list}
+        return {
+            "/status": self.status,
+            "/members": self.members,
+            "/graph": self.graph,
+            "/key": self.key,
+            "/keys": self._rotating.list,
+        }
 
     def commands(self) -> dict[str, Command]:
         """What may be commanded."""
@@ -401,6 +417,12 @@ class Agent:
             retained=self._peers.retained,
             remembered=self._remembered.nodes,
         )
+
+    async def graph(self) -> dict[str, Any]:
+        """`wesher graph --json`: every member is asked what it sees, and told nothing."""
+        own = await self._handshakes.latest()
+        views = await self._looking.around() if self._looking is not None else {}
+        return graph(me=self._node.me, members=self._node.members(), own=own, views=views)
 
     async def key(self) -> dict[str, str]:
         """`wesher key show`: who may connect to the control socket may know the key."""
@@ -612,6 +634,10 @@ class Agent:
                 self._exchanged(event)
             case KeyHeard(record):
                 self._rotating.hear(record)
+            case Viewed() if self._looking is not None:
+                self._looking.viewed(event)
+            case TunnelsWanted() if self._telling is not None:
+                self._telling.wanted()
             case LeaveFinished():
                 self._left.set()
             case _:
