@@ -95,7 +95,7 @@ def read(answer: Mapping[str, Any]) -> Graph:
     rows = {_text(row["name"]): _row(row, len(names)) for row in answer["observers"]}
     if not rows.keys() <= set(names):
         raise ValueError("observers")
-    return Graph(names, rows, int(answer["not_asked"]), int(answer["names_left_out"]))
+    return Graph(names, rows, int(_number(answer["not_asked"])), int(_number(answer["names_left_out"])))
 
 
 def _row(row: Mapping[str, Any], size: int) -> Row:
@@ -106,7 +106,7 @@ def _row(row: Mapping[str, Any], size: int) -> Row:
     return Row(
         _text(row["failure"]),
         None if sees is None else tuple(None if state is None else _text(state) for state in sees),
-        None if ages is None else tuple(None if age is None else float(age) for age in ages),
+        None if ages is None else tuple(None if age is None else _number(age) for age in ages),
     )
 
 
@@ -114,6 +114,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(type(value).__name__)
     return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(type(value).__name__)
+    return float(value)
 
 
 def _is_live(state: str | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from wesher.graph.sights import ALIVE, SUSPECT, Graph, Pair, read
 from wesher.mesh.contest import HANDSHAKE_COUNTS
-from wesher.show import duration, plain, table
+from wesher.show import duration, harmless, plain, table
 
 LARGEST_MATRIX: Final = 30
 """Members: so many columns fit beside their names."""
@@ -46,7 +46,10 @@ _KINDS: Final = (_ONE_WAY, _APART, _UNTOLD, _SUSPECTS, _NO_HANDSHAKE)
 
 def graph_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """`wesher graph`. Raises KeyError, TypeError or ValueError where the answer is none of this version."""
-    graph = read(answer)
+    return map(harmless, _graph_lines(read(answer)))
+
+
+def _graph_lines(graph: Graph) -> Iterator[str]:
     if len(graph.names) < 2:
         yield "nobody but this node is known"
         return

@@ -18,6 +18,7 @@ import pytest
 from tests.lab.until import until
 from tests.unit.cli import answers
 from tests.unit.cli.daemon import serving
+from tests.unit.cli.graphs import EVIL, MIXED
 from wesher import cli
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -61,6 +62,7 @@ def said(tmp_path: Path) -> Iterator[dict[str, Any]]:
     prepared: dict[str, Any] = {
         "/status": GOOD,
         "/members": {"members": [answers.member()]},
+        "/graph": MIXED,
         "/key": {"cluster_key": KEY},
     }
     with serving(tmp_path, prepared):
@@ -74,6 +76,9 @@ ASKING = [
     ["status", "--check", "--json"],
     ["members"],
     ["members", "--json"],
+    ["graph"],
+    ["graph", "--json"],
+    ["graph", "--format", "dot"],
     ["key", "show"],
     ["key", "show", "--json"],
     ["leave"],
@@ -97,11 +102,11 @@ def test_the_socket_follows_interface_and_directory(run, tmp_path):
     assert "/nonexistent/wgoverlay.sock" in err
 
 
-@pytest.mark.parametrize("path", ["/status", "/members", "/key"])
+@pytest.mark.parametrize("path", ["/status", "/members", "/graph", "/key"])
 def test_json_is_the_daemons_own_answer(run, said, path):
     """Every member of it, also those of a newer daemon."""
     said[path] = said[path] | {"new": {"x": [1]}}
-    command = {"/status": ["status"], "/members": ["members"], "/key": ["key", "show"]}[path]
+    command = {"/status": ["status"], "/members": ["members"], "/graph": ["graph"], "/key": ["key", "show"]}[path]
     code, out, err = run(*command, "--json")
     assert (code, json.loads(out), err) == (0, said[path], "")
 
@@ -117,19 +122,47 @@ def test_text_is_for_people(run, said):
     assert run("key", "show") == (0, KEY + "\n", "")
 
 
+def test_a_graph_has_three_forms(run, said):
+    """And JSON, which is a fourth: one of them at a time."""
+    code, out, err = run("graph")
+    assert (code, err) == (0, "")
+    assert out.startswith("6 members, of whom 5 have told whom they see; ")
+    assert run("graph", "--format", "dot")[1].startswith("digraph wesher {")
+    assert run("graph", "--format", "svg")[1].startswith("<svg ")
+    assert run("graph", "--format", "svg", "--json")[0] == 2
+    assert run("graph", "--format", "png")[0] == 2
+
+
+@pytest.mark.parametrize("form", ["text", "dot", "svg"])
+def test_nothing_in_a_graph_reaches_the_terminal_as_it_is(run, said, form):
+    """Names are any bytes; ages are any number that an agent that is no longer itself can write."""
+    said["/graph"] = EVIL
+    code, out, err = run("graph", "--format", form)
+    assert (code, err) == (0, "")
+    assert all(line.isascii() and line.isprintable() for line in out.splitlines())
+    for age in (float("inf"), float("nan"), 10**400, -1):
+        row = EVIL["observers"][0] | {"handshakes": [age] * 6}
+        said["/graph"] = EVIL | {"observers": [row]}
+        code, out, err = run("graph", "--format", form)
+        assert code in (0, 1)
+        assert "Traceback" not in err
+
+
 MISSHAPEN = [
     {},
     {"peers": 1, "node": [], "members": 7, "cluster_key": 7},
     {"members": [{"name": 3}], "cluster_key": None},
     {"members": "a member", "cluster_key": ["a key"]},
+    MIXED | {"names": "ab"},
+    MIXED | {"observers": {"ouch": 1}},
 ]
 
 
-@pytest.mark.parametrize("command", [["status"], ["status", "--check"], ["members"], ["key", "show"]])
+@pytest.mark.parametrize("command", [["status"], ["status", "--check"], ["members"], ["graph"], ["key", "show"]])
 @pytest.mark.parametrize("answer", MISSHAPEN)
 def test_an_answer_of_another_shape_is_one_line(run, said, command, answer):
     """Status 1, and no traceback."""
-    said["/status"] = said["/members"] = said["/key"] = answer
+    said["/status"] = said["/members"] = said["/graph"] = said["/key"] = answer
     code, out, err = run(*command)
     assert (code, out) == (1, "")
     assert err.startswith("wesher: error: the daemon's answer is not of this version; ")
