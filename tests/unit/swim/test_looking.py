@@ -8,12 +8,13 @@ import pytest
 
 from tests.unit.swim.alone import LAN, RING, STRANGER, held, knowing, sealed, spoken, stream
 from tests.unit.swim.test_node_streams import entry
-from tests.unit.swim.virtual import START, endpoint
+from tests.unit.swim.virtual import KEY, START, endpoint
 from wesher.swim.event import TunnelsWanted, Viewed
 from wesher.swim.exchanges import MAX_STREAMS
 from wesher.swim.io import SendStream, StreamAccepted, StreamConnected, StreamData, StreamEnded
 from wesher.swim.looking import TUNNELS_WITHIN
 from wesher.swim.node import Node
+from wesher.wire.keyring import Keyring
 from wesher.wire.limits import MAX_HANDSHAKES
 from wesher.wire.messages import ErrorReply, NodeState, PushPull, UserMessage
 from wesher.wire.stream import StreamReader
@@ -114,6 +115,18 @@ def test_an_answer_waits_for_the_tunnels():
     assert spoken(node) == [(1, answer), (1, "close"), (3, answer), (3, "close")]
     node.tell_tunnels(B_AND_C)
     assert spoken(node) == []
+
+
+def test_an_answer_goes_under_the_key_of_the_question():
+    """As every answer: who was away while keys changed has no other."""
+    node = knowing("b")
+    older = bytes(32)
+    node.keyring.hold([KEY, older])
+    node.receive_stream(StreamAccepted(1), START)
+    node.receive_stream(StreamData(1, stream(REQUEST, older)), START)
+    node.tell_tunnels(B_AND_C)
+    (sent,) = [action.data for action in node.actions() if isinstance(action, SendStream)]
+    assert isinstance(StreamReader(Keyring([older])).feed(sent), PushPull)
 
 
 def test_an_answer_waits_for_the_tunnels_no_longer_than_it_says():
