@@ -49,6 +49,7 @@ SETS: Final = {
             "wesher.swim.suspicion": ALL,
             "wesher.swim.succession": ALL,
             "wesher.swim.forgetting": ALL,
+            "wesher.swim.looking": ALL,
             "wesher.swim.broadcast": ALL,
             "wesher.swim.outbox": ALL,
             "wesher.swim.config": ("retransmit_limit", "suspicion_timeout", "push_pull_interval"),

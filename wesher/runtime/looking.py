@@ -26,8 +26,8 @@ WITHIN: Final = 4.0
 """Seconds for all of them: who asks over the control socket is answered within five, or never."""
 
 MOST_CELLS: Final = 1 << 16
-"""Entries of all the views together: half a second or so of this processor, and two megabytes to tell. A mesh of 256
-is seen by all of its members."""
+"""Entries of all the views together: about a second of processor time, in steps of a few milliseconds, and a megabyte
+to tell. A mesh of 256 is seen by all of its members."""
 
 
 class Looking:
