@@ -31,8 +31,9 @@ def asks(request: PushPull) -> bool:
 
 def telling(tunnels: Sequence[Handshake]) -> bytes:
     """The words that tell of our tunnels, for the state behind an answer."""
-    begins = range(0, max(1, len(tunnels)), MAX_HANDSHAKES)  # one word at least: to have none is to tell something
-    return encode_words(Handshakes(tuple(tunnels[begin : begin + MAX_HANDSHAKES])) for begin in begins)
+    begins = range(0, len(tunnels), MAX_HANDSHAKES)
+    words = [Handshakes(tuple(tunnels[begin : begin + MAX_HANDSHAKES])) for begin in begins]
+    return encode_words(words or [Handshakes(())])  # to have none is to tell something
 
 
 def told(answer: PushPull) -> tuple[Handshake, ...] | None:

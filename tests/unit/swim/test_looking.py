@@ -97,6 +97,7 @@ def test_a_look_that_fails_says_why():
     for _ in range(MAX_STREAMS + 1):
         node.look(endpoint(2), START)
     assert node.events() == [Viewed(endpoint(2), "too many streams")]
+    assert node.counters["too many streams"] == 1
 
 
 # --- who is looked at
