@@ -1,4 +1,5 @@
-"""Fixtures of the checks: `wesher check` in this process, on a host whose name and addresses are known."""
+"""Fixtures of the command line, in this process: `wesher check` on a host whose name and addresses are known, and
+commands that ask a daemon."""
 
 from __future__ import annotations
 
@@ -77,3 +78,21 @@ def helper(directory: Path) -> Iterator[socket.socket]:
         os.chmod(directory / "helper.sock", 0o666)
         listener.listen()
         yield listener
+
+
+@pytest.fixture
+def ask_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `wesher` in this process, to ask the daemon in tmp_path: exit status, stdout, stderr."""
+    for name in [name for name in os.environ if name.startswith("WESHER_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("WESHER_RUNTIME_DIR", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", ["wesher", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        out, err = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), out, err
+
+    return run

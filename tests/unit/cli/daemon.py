@@ -17,17 +17,19 @@ def serving(
     directory: Path,
     answers: Mapping[str, Any],
     commands: Mapping[str, Callable[[Mapping[str, Any]], str]] | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
     """`answers` by path, looked up at each request, at <directory>/wgoverlay.sock while the block runs.
 
-    Each of `commands` is handed its words and says why it declines, "" where it does not.
+    Each of `commands` is handed its words and says why it declines, "" where it does not; then its answer is that in
+    `results`.
     """
     ready, end = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
         routes = {path: handler(path) for path in answers}
-        orders = {path: command(decide) for path, decide in (commands or {}).items()}
+        orders = {path: command(path, decide) for path, decide in (commands or {}).items()}
         server = ControlServer(str(directory / "wgoverlay.sock"), routes, orders)
         await server.start(server.listen())
         loops.append(asyncio.get_running_loop())
@@ -41,11 +43,11 @@ def serving(
 
         return handle
 
-    def command(decide: Callable[[Mapping[str, Any]], str]) -> Command:
+    def command(path: str, decide: Callable[[Mapping[str, Any]], str]) -> Command:
         async def obey(words: Mapping[str, Any]) -> object:
             if why := decide(words):
                 raise Declined(why)
-            return {}
+            return (results or {}).get(path, {})
 
         return obey
 

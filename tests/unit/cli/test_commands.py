@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ import pytest
 
 from tests.lab.until import until
 from tests.unit.cli import answers
+from tests.unit.cli.conftest import Run
 from tests.unit.cli.daemon import serving
 from tests.unit.cli.graphs import EVIL, MIXED
-from wesher import cli
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 ROOT = Path(__file__).parents[3]
@@ -35,25 +35,11 @@ FINDINGS = [
     "node-b has failed 10s ago; start it, or if it is gone for good: wesher forget node-b",
 ]
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `wesher` in this process, to ask the daemon in tmp_path: exit status, stdout, stderr."""
-    for name in [name for name in os.environ if name.startswith("WESHER_")]:
-        monkeypatch.delenv(name)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("WESHER_RUNTIME_DIR", str(tmp_path))
-        monkeypatch.setattr(sys, "argv", ["wesher", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        out, err = capsys.readouterr()
-        return (code if isinstance(code, int) else 0), out, err
-
-    return run
+def run(ask_daemon: Run) -> Run:
+    """Here `run` asks a daemon."""
+    return ask_daemon
 
 
 @pytest.fixture
