@@ -87,7 +87,7 @@ def place(mutant: Mutant) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("set", nargs="?", choices=SETS, default="gossip", metavar="SET", help="gossip or line")
+    parser.add_argument("set", nargs="?", choices=SETS, default="gossip", metavar="SET", help="gossip, keys or line")
     parser.add_argument("--only", action="append", metavar="TEXT", help="mutants whose name contains this; repeatable")
     parser.add_argument("--sample", type=int, metavar="N", help="so many of them, drawn by --seed")
     parser.add_argument("--seed", default="0", help="of the sample (default 0)")

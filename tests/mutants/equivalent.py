@@ -54,5 +54,9 @@ _LINE: Final[dict[str, str]] = {
     "tunnels.Tunnels._line: peer.name -> not peer.name": "who has no name under the suffix was given no line",
 }
 
-EQUIVALENT: Final = {"gossip": _GOSSIP, "line": _LINE}
+_KEYS: Final = {
+    "rotation.Keys.part: key.rank > primary.rank -> key.rank >= primary.rank": "those would have one fingerprint",
+}
+
+EQUIVALENT: Final = {"gossip": _GOSSIP, "keys": _KEYS, "line": _LINE}
 """By set of rules."""

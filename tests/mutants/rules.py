@@ -1,8 +1,10 @@
-"""Where the rules are: which code is made wrong, and which tests have to notice. There are two sets of them.
+"""Where the rules are: which code is made wrong, and which tests have to notice. There are three sets of them.
 
 `gossip` is all swim's: what supersedes what, refutation, suspicion, reaping, retransmits, who is probed and told, what
 is exchanged, and what is due when. The profiles' numbers are no rules: test_profiles.py judges them, in minutes of
 virtual time.
+
+`keys` is which cluster key is held, seals and is dropped, and who has it.
 
 `line` is what the helper holds against an agent that is somebody else's: what is a request, what may come when, what
 the policy refuses, and that nothing else than what it accepts is ever in force. There a module's tables are rules like
@@ -19,11 +21,14 @@ from typing import Final
 from privhelper.monitor import Phase
 from privhelper.policy import HostsVerdict, PeerVerdict
 from privhelper.protocol import Backend, Event, Flag, HostsResult, Op, ViolationCode
+from wesher.mesh.rotation import Part
+from wesher.mesh.saved_state import LastSeen
 from wesher.swim.exchanges import Purpose
 from wesher.swim.forgetting import Answer
 from wesher.swim.members import Ruling
 from wesher.swim.probe import Why
 from wesher.wire.messages import NodeState
+from wesher.wire.words import KeyPhase
 
 ALL: Final = None
 
@@ -67,6 +72,12 @@ SETS: Final = {
         words=(Answer, NodeState, Purpose, Ruling, Why),
         tests=("tests/unit/swim",),
         left_out=("tests/unit/swim/test_profiles.py",),
+    ),
+    "keys": Rules(
+        modules={"wesher.mesh.rotation": ALL, "wesher.mesh.holders": ALL},
+        words=(KeyPhase, LastSeen, NodeState, Part),
+        tests=("tests/unit/mesh/test_rotation.py", "tests/unit/mesh/test_holders.py"),
+        tables=True,
     ),
     "line": Rules(
         modules={

@@ -47,9 +47,14 @@ def holders(members: Iterable[Member], remembered: Iterable[SavedNode]) -> Holde
             else:  # who says nothing that can be read never has the key, and is named for it
                 keys[member.name] = meta.keys if meta is not None else ()
     gone = [node for node in remembered if node.name not in keys and node.name not in go]
-    of_go = {node.name for node in gone if (meta := _read(node.meta or b"")) is None or meta.claim is None}
+    of_go = {node.name for node in gone if _may_be_go(node)}
     absent = sorted(node.name for node in gone if node.name not in of_go and node.last is not LastSeen.LEFT)
     return Holders(keys, (*sorted(go), *sorted(of_go)), tuple(absent))
+
+
+def _may_be_go(node: SavedNode) -> bool:
+    meta = None if node.meta is None else _read(node.meta)
+    return meta is None or meta.claim is None
 
 
 def _read(meta: bytes) -> NodeMeta | None:

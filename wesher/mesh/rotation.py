@@ -164,7 +164,7 @@ class NoRoom(Exception):
 
 def hear(keys: Keys, record: KeyRecord, seconds_since_2020: int) -> Keys:
     """The ring after a member has told of a key; the same object where that is no news, or not to be believed."""
-    if is_ahead(record.epoch, seconds_since_2020) or len(record.key) != KEY_SIZE:
+    if is_ahead(record.epoch, seconds_since_2020):
         return keys
     name = fingerprint(record.key)
     if any(gone.fingerprint == name and gone.phase >= record.phase for gone in keys.dropped):
@@ -262,9 +262,5 @@ def _next_epoch(keys: Keys, seconds_since_2020: int) -> int:
 
 
 def _latest(dropped: Iterable[Dropped], held: set[bytes]) -> tuple[Dropped, ...]:
-    """Each fingerprint once, as far as it had come, without those that are held; the latest."""
-    furthest: dict[bytes, Dropped] = {}
-    for gone in dropped:
-        known = furthest.pop(gone.fingerprint, gone)
-        furthest[gone.fingerprint] = max(known, gone, key=lambda one: one.phase)
-    return tuple(gone for name, gone in furthest.items() if name not in held)[-MAX_DROPPED:]
+    """Without those that are held; the latest."""
+    return tuple(gone for gone in dropped if gone.fingerprint not in held)[-MAX_DROPPED:]

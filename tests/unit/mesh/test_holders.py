@@ -44,7 +44,7 @@ def test_members_have_the_keys_that_they_say():
 def test_a_go_node_is_one_alive_or_remembered():
     """And so is one of which nothing is known: a Go state file has no metadata of it."""
     found = holders(
-        [member("a", meta=ours("a", OLD)), member("g", meta=metadata("g"))],
+        [member("a", meta=ours("a", OLD)), member("b", meta=metadata("b")), member("g", meta=metadata("g"))],
         [
             remembered("g", metadata("g")),
             remembered("h", metadata("h"), LastSeen.LEFT),
@@ -53,7 +53,7 @@ def test_a_go_node_is_one_alive_or_remembered():
         ],
     )
     assert set(found.keys) == {"a"}
-    assert found.go == ("g", "h", "u")
+    assert found.go == ("b", "g", "h", "u")
     assert found.absent == ()
 
 

@@ -64,7 +64,7 @@ def test_an_unknown_key_that_is_given_out_opens_and_does_not_seal():
     keys = hear(Keys.of(FIRST), record(SECOND), NOW)
     assert keys.ring == (FIRST, SECOND)
     assert parts(keys) == {FIRST: Part.SEALS, SECOND: Part.COMING}
-    assert left(keys) == {FIRST: None, SECOND: UNUSED}
+    assert left(keys) == {FIRST: None, SECOND: DAY}
     assert keys.unfinished is not None
     assert keys.unfinished.key == SECOND
 
@@ -159,6 +159,15 @@ def test_in_a_full_ring_a_used_key_takes_the_place_of_one_that_never_was():
     assert set(keys.ring) == {FIRST, SECOND, THIRD, FIFTH}
 
 
+def test_of_two_that_were_never_used_the_younger_stays():
+    """It is the one that somebody goes on with."""
+    keys = hear(hear(rotated(), record(THIRD, NOW + 1), NOW + 1), record(FOURTH, NOW + 2), NOW + 2)
+    assert keys.unfinished is not None
+    assert keys.unfinished.key == FOURTH
+    assert keys.ring == (SECOND, FOURTH, THIRD, FIRST)
+    assert set(hear(keys, record(FIFTH, NOW + 3, USED), NOW + 3).ring) == {FIRST, SECOND, FOURTH, FIFTH}
+
+
 def test_a_ring_full_of_used_keys_takes_none():
     """Who makes up keys cannot have those of others dropped."""
     keys = hear(full(), record(FOURTH, NOW + 2, USED), NOW + 3)
@@ -238,7 +247,7 @@ def test_only_so_many_dropped_keys_are_remembered():
     names = [number.to_bytes(32) for number in range(10, 10 + MAX_DROPPED + 5)]
     for number, key in enumerate(names):
         keys = elapse(hear(keys, record(key, NOW + number, USED), NOW + number), DAY)
-    assert len(keys.dropped) == MAX_DROPPED
+    assert len(keys.dropped) == 32
     assert keys.dropped[-1] == Dropped(fingerprint(names[-2]), USED)
     assert Dropped(fingerprint(FIRST), USED) not in keys.dropped
 
@@ -270,8 +279,9 @@ def test_no_key_is_given_out_where_there_is_no_room():
 
 
 def test_the_first_key_is_not_told():
-    """Whoever hears it has it."""
+    """Whoever hears it has it. A key made in the very first second of epochs is another."""
     assert Keys.of(FIRST).records == ()
+    assert hear(Keys.of(FIRST), record(SECOND, 1), NOW).records == (record(SECOND, 1),)
 
 
 def test_a_key_put_in_place_leaves_no_other():
@@ -304,6 +314,8 @@ def test_a_key_that_seals_already_can_be_put_in_place():
         (rotated(), FIRST, SECOND, True),
         (elapse(rotated(), DAY), FIRST, SECOND, True),
         (rotated(), THIRD, THIRD, False),
+        (elapse(rotated(), DAY), THIRD, THIRD, False),
+        (install(Keys.of(FIRST), SECOND, NOW, DAY), THIRD, THIRD, False),
         (install(Keys.of(FIRST), SECOND, NOW, DAY), FIRST, FIRST, False),
         (install(Keys.of(FIRST), SECOND, NOW, DAY), SECOND, SECOND, False),
         (elapse(install(Keys.of(FIRST), SECOND, NOW, DAY), UNUSED), SECOND, SECOND, False),
@@ -386,6 +398,12 @@ def test_keys_that_make_no_sense_are_refused(bad):
     """They may come from a file."""
     with pytest.raises(ValueError):  # noqa: PT011 - any sentence will do
         bad()
+
+
+def test_the_largest_numbers_make_sense():
+    """They are u32."""
+    most = (1 << 32) - 1
+    assert HeldKey(FIRST, most, USED, most, most).rank == (most, fingerprint(FIRST))
 
 
 def test_no_key_is_ever_shown():
