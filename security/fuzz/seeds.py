@@ -21,10 +21,11 @@ from wesher.mesh import node_meta
 from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta
 from wesher.mesh.saved_state import OwnClaim, SavedNode, SavedState, render
 from wesher.wire import lzw
+from wesher.wire.codec import encode
 from wesher.wire.compression import decompress_message
 from wesher.wire.keyring import Keyring
 from wesher.wire.limits import MAX_WORDS
-from wesher.wire.messages import MessageType
+from wesher.wire.messages import MessageType, PushPull
 from wesher.wire.words import AskHandshakes, Forget, Handshake, Handshakes, encode_words
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -163,6 +164,10 @@ def _lives() -> Iterator[bytes]:
     asked = [b"\6\x20" + b"\3" + bytes([kind, 1, 1, number, 1]) for number in range(6) for kind in (6, 7)]
     yield b"\0" + alive + b"".join(asked) + suspect + suspect + b"\6\xff" * 5
     yield b"\1" + alive + dead + b"\3\0\1\6\1\2\2" + b"\6\x40" * 20
+    asking = text(encode(PushPull(False, (), encode_words([AskHandshakes()]))))
+    telling = text(encode(PushPull(False, (), encode_words([Handshakes((Handshake("b", 7),))]))))
+    yield b"\0" + alive + b"\x07\1\x09\1" + asking + b"\x0d\4\0\1\7" + b"\x07\3\x09\3" + asking + b"\6\xff"
+    yield b"\0" + alive + b"\x0d\4\1\1" + b"\x0c\2" + b"\x09\2" + telling + b"\x0d\4\1\1" + b"\6\xff" * 3
     yield b"\2" + alive + b"\3\5\1\0\2\1\1" + b"\3\6\1\0\1\1" + b"\6\xff" * 3
 
 

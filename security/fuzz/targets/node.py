@@ -48,6 +48,7 @@ from wesher.wire.messages import (
 )
 from wesher.wire.packet import open_packet
 from wesher.wire.stream import StreamReader
+from wesher.wire.words import Handshake
 
 HERE: Final = Endpoint(IPv4Address("10.0.0.1"), 7946)
 STRANGER: Final = Endpoint(IPv4Address("192.0.2.9"), 5555)
@@ -192,8 +193,12 @@ class Life:
                 self.node.leave(self.now)
             case 2:
                 self.node.set_calendar(_TODAY + tape.number(2) * 100, self.now)
-            case _:
+            case 3:
                 self.node.join([_place(tape)], self.now)
+            case _ if tape.number() % 2:
+                self.node.look(_place(tape), self.now)
+            case _:
+                self.node.tell_tunnels([Handshake(_name(tape), tape.number())])
 
 
 def _name(tape: Tape) -> str:
