@@ -12,8 +12,9 @@ from wesher.graph.sights import Graph, read
 _BETWEEN: Final = 26
 """Along the circle, from one member to the next: more than a line of text is high."""
 _SMALLEST: Final = 120
-_MARGIN: Final = 420
-"""Room for the longest label on either side."""
+_CHARACTER: Final = 8
+"""Width of one, in the font's size below."""
+_LEGEND: Final = _CHARACTER * (len(LINES) + 5)
 _DOT: Final = 5
 
 
@@ -21,7 +22,8 @@ def svg_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """`wesher graph --format svg`. Raises KeyError, TypeError or ValueError where the answer is none of ours."""
     graph = read(answer)
     radius = max(_SMALLEST, len(graph.names) * _BETWEEN / (2 * pi))
-    width, height = 2 * (radius + _MARGIN), 2 * radius + 160
+    beside = _CHARACTER * max((len(label(name)) for name in graph.names), default=0) + 4 * _DOT
+    width, height = max(_LEGEND, 2 * (radius + beside)), 2 * radius + 160
     centre = (width / 2, radius + 50)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '

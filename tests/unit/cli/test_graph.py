@@ -239,18 +239,18 @@ def test_the_drawing_of_a_pair():
     """All of it: whoever changes it looks at it again."""
     answer = graph(["a", "b"], row("a", [A, A], [None, 3]), row("b", [F, A], [3, None]))
     assert list(svg_lines(answer)) == [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="1080" height="400" viewBox="0 0 1080 400" '
+        '<svg xmlns="http://www.w3.org/2000/svg" width="712" height="400" viewBox="0 0 712 400" '
         'font-family="monospace" font-size="13">',
         "<title>wesher: who sees whom</title>",
         '<rect width="100%" height="100%" fill="white"/>',
         '<marker id="arrow" viewBox="0 0 10 10" refX="16" refY="5" markerWidth="9" markerHeight="9" '
         'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L10 5L0 10z"/></marker>',
-        '<line x1="540.0" y1="50.0" x2="540.0" y2="290.0" stroke="#1a7f37" marker-end="url(#arrow)">'
+        '<line x1="356.0" y1="50.0" x2="356.0" y2="290.0" stroke="#1a7f37" marker-end="url(#arrow)">'
         "<title>a sees b; handshake: 3s</title></line>",
-        '<circle cx="540.0" cy="50.0" r="5" fill="black" stroke="black"/>'
-        '<text x="550.0" y="54.0" text-anchor="start">a</text>',
-        '<circle cx="540.0" cy="290.0" r="5" fill="black" stroke="black"/>'
-        '<text x="550.0" y="294.0" text-anchor="start">b</text>',
+        '<circle cx="356.0" cy="50.0" r="5" fill="black" stroke="black"/>'
+        '<text x="366.0" y="54.0" text-anchor="start">a</text>',
+        '<circle cx="356.0" cy="290.0" r="5" fill="black" stroke="black"/>'
+        '<text x="366.0" y="294.0" text-anchor="start">b</text>',
         '<text x="20" y="340" fill="#1a7f37">handshake within 3m</text>',
         '<text x="20" y="356" fill="#d97706">older handshake or none</text>',
         '<text x="20" y="372" fill="#8c8c8c">handshakes not told</text>',
@@ -273,6 +273,9 @@ def test_a_drawing_is_xml_with_its_members_inside(answer):
     for circle in circles:
         assert 0 < float(circle.attrib["cx"]) < width
         assert 0 < float(circle.attrib["cy"]) < height - 70
+    for text in root.findall(f"{SVG}text"):
+        begin, length = float(text.attrib["x"]), 8 * len(text.text or "")
+        assert 0 <= begin - length if text.get("text-anchor") == "end" else begin + length <= width
 
 
 def test_a_drawings_lines_are_the_dot_files():
