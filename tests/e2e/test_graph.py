@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.mesh import await_mesh, join_up, start, start_mesh, states
+from tests.e2e.mesh import await_mesh, join_up, pings_by_name, start, start_mesh, states
 from tests.lab import Lab, Node, until
 
 pytestmark = pytest.mark.root
@@ -79,6 +79,25 @@ def test_a_cut_shows_who_does_not_see_whom(make_lab: Callable[[int], Lab]) -> No
     assert rows(three) == {"node1": None, "node2": None, "node3": ["failed", "failed", "alive"]}
     lab.heal()
     until(lambda: rows(one) == dict.fromkeys(("node1", "node2", "node3"), ["alive"] * 3), 30, "whole again")
+
+
+def test_a_link_that_is_cut_one_way_shows_in_the_handshakes(make_lab: Callable[[int], Lab]) -> None:
+    """What one node sends does not reach another. Gossip goes round that, so both are seen; WireGuard cannot."""
+    one, two, three = nodes = make_lab(3).nodes
+    three.run("ip", "neighbour", "add", one.address, "lladdr", "02:00:00:00:00:01", "dev", "eth0", "nud", "permanent")
+    start(two)
+    for node in (one, three):
+        start(node, "--join", two.address)
+    for node in nodes:
+        until(lambda n=node: list(states(n).values()) == ["alive"] * 2, 20, f"{node.name} has both")
+    for node in (one, three):
+        until(lambda n=node: pings_by_name(two, n), 10, f"node2 pings {node.name}")
+    assert not pings_by_name(one, three)
+    until(lambda: "node1 has had no handshake yet with: node3" in text(two), 10, "the middle is told by both ends")
+    assert "3 members, of whom 3 have told whom they see; 3 of their 3 pairs see each other" == text(two)[0]
+    told = text(one)
+    assert "node3 has not answered: no answer in 4 s" in told
+    assert "node1 has had no handshake yet with: node3" in told
 
 
 def test_a_sight_that_is_one_way_is_told(make_lab: Callable[[int], Lab]) -> None:
