@@ -37,6 +37,8 @@ class AgentConfig:
     init: bool
     bind_addr: str
     announced: bytes
+    follow: bool
+    """Whether `announced` was found on this host rather than given, and is another when this host has another."""
     cluster_port: int
     profile: str
     meta_format: str

@@ -79,6 +79,7 @@ def agent_config(
         init=values["init"],
         bind_addr=str(bound.bind),
         announced=bound.announced,
+        follow=_is_found(values),
         cluster_port=values["cluster-port"],
         profile=values["profile"],
         meta_format=values["meta-format"],
@@ -94,6 +95,12 @@ def agent_config(
         split=split,
         expected=_expected(values, given) if split else (),
     )
+
+
+def _is_found(values: Mapping[str, Any]) -> bool:
+    """Whether which address is announced was left to this host's interfaces."""
+    given = values["bind-addr"]
+    return values["advertise-addr"] is None and (given is None or given.is_unspecified)
 
 
 def is_split(values: Mapping[str, Any]) -> bool:

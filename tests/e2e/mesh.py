@@ -64,6 +64,13 @@ def managed_names(node: Node, interface: str = INTERFACE) -> dict[str, str]:
     return {fields[1]: fields[0] for fields in lines}
 
 
+def move(node: Node, to: str) -> None:
+    """Give the node's interface another address in place of the one it has."""
+    node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
+    node.run("ip", "address", "add", f"{to}/24", "dev", "eth0")
+    node.address = to
+
+
 def rename(node: Node, name: str) -> None:
     """Give the machine another host name, by which it is known from now on."""
     node.run("sh", "-c", f"echo {name} > /proc/sys/kernel/hostname")

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.mesh import USERS, await_mesh, public_key, start, start_mesh, states, status
+from tests.e2e.mesh import USERS, await_mesh, join_up, move, public_key, start, start_mesh, states, status
+from tests.e2e.split import start_agent, start_split
 from tests.lab import Lab, Node, until
 
 pytestmark = pytest.mark.root
@@ -117,13 +118,6 @@ def test_a_member_is_remembered_for_the_time_given(make_lab: Callable[[int], Lab
     until(lambda: saved(long) == {"ghost": "failed", short.name: "alive"}, 10, "remembered by the other")
 
 
-def move(node: Node, to: str) -> None:
-    """Give the node's interface another address in place of the one it has."""
-    node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
-    node.run("ip", "address", "add", f"{to}/24", "dev", "eth0")
-    node.address = to
-
-
 @pytest.mark.parametrize("how", ["left", "crashed"])
 def test_a_node_that_comes_back_at_another_address_is_followed_by_all(how: str, make_lab: Callable[[int], Lab]) -> None:
     """Whether it left or crashed; started without an option, and at once."""
@@ -147,3 +141,58 @@ def gossip_address(node: Node, name: str) -> str | None:
     """Where the node holds a live member to be."""
     (found,) = (peer for peer in status(node)["peers"] if peer["name"] == name)
     return found["gossip_addr"] if found["state"] == "alive" else None
+
+
+def test_an_address_that_changes_under_a_running_node_is_followed_by_all(
+    layout: Layout, make_lab: Callable[[int], Lab]
+) -> None:
+    """Nobody restarts anything; and nobody's key is another afterwards."""
+    nodes = make_lab(4).nodes
+    join_up(layout.start, nodes)
+    moved, others = nodes[3], nodes[:3]
+    keys = [public_key(node) for node in nodes]
+    move(moved, "192.168.77.44")
+    for node in others:
+        until(lambda n=node: gossip_address(n, moved.name) == "192.168.77.44:7946", 10, f"{node.name} follows it")
+    await_mesh(nodes)
+    assert keys == [public_key(node) for node in nodes]
+    assert status(moved)["problems"] == []
+
+
+def test_an_address_that_comes_back_costs_nothing(make_lab: Callable[[int], Lab]) -> None:
+    """A lease that was lost for longer than members are suspected: nobody is at another address, nor has left."""
+    node, *others = nodes = make_lab(3).nodes
+    running = start_mesh(nodes)
+    node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
+    for other in others:
+        until(lambda o=other: others_are(o, [node], "failed"), 30, f"{other.name} holds it for dead")
+    until(lambda: any("gone from this host" in problem for problem in status(node)["problems"]), 5, "it says why")
+    node.run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
+    for other in others:
+        until(lambda o=other: others_are(o, [node], "alive"), 30, f"{other.name} has it again")
+    await_mesh(nodes)
+    assert status(node)["problems"] == []
+    assert "gone from this host" not in running[0].stderr_text()
+
+
+def test_gossip_that_is_bound_to_an_address_that_changes_is_started_anew(make_lab: Callable[[int], Lab]) -> None:
+    """A public one was found and bound. The agent leaves and ends; its tunnels stay, and the next one is followed."""
+    nodes = make_lab(3).nodes
+    moved, others = nodes[2], nodes[:2]
+    for number, node in enumerate(nodes, start=1):
+        node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
+        node.address = f"8.8.8.{number}"
+        node.run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
+    running = join_up(start_split, nodes)
+    key = public_key(moved)
+    move(moved, "8.8.8.44")
+    assert running[2].agent.wait(10) == 1
+    gone = "address 8.8.8.3, which gossip is bound to, is gone from this host; it has 8.8.8.44 now"
+    assert gone in running[2].agent.stderr_text()
+    for other in others:
+        until(lambda o=other: others_are(o, [moved], "left"), 5, f"{other.name} has heard its leave")
+    start_agent(moved)
+    for other in others:
+        until(lambda o=other: gossip_address(o, moved.name) == "8.8.8.44:7946", 10, f"{other.name} follows it")
+    await_mesh(nodes)
+    assert public_key(moved) == key

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.conftest import LABS
+from tests.e2e.mesh import move
 from tests.e2e.split import Split, start_agent, start_split
 from tests.interop.conftest import PEERS
 from tests.interop.go import GoPeers
@@ -186,6 +187,21 @@ def test_an_agent_restarted_in_the_split_layout_costs_no_tunnel(cluster: MixedCl
         assert not peer.seen("leave", since=marks[peer.name], name=node.name)
         for event in peer.seen("update", since=marks[peer.name], name=node.name):
             assert event["read"]["master"]["key"] == before.public_key
+
+
+# --- another address
+
+
+def test_an_address_that_changes_under_a_running_node_is_followed_by_go_nodes_too(cluster: MixedCluster) -> None:
+    """There and back, with the key it has: they hear a leave and then an announcement, and no conflict."""
+    node, key = cluster.lab.nodes[4], device(cluster.lab.nodes[4]).public_key
+    marks = cluster.mark_all()
+    for address in ("192.168.77.55", node.address):
+        cluster.lose_touch(node)
+        move(node, address)
+        cluster.await_whole(WHOLE_WITHIN, f"{node.name} is at {address}")
+    assert device(node).public_key == key
+    assert not [event for peer in cluster.go for event in peer.seen("conflict", since=marks[peer.name])]
 
 
 # --- cuts

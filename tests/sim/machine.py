@@ -291,6 +291,7 @@ class Machine:
             init=False,
             bind_addr=str(self.at.ip),
             announced=self.at.ip.packed,
+            follow=False,
             cluster_port=PORT,
             profile=self._profile,
             meta_format="auto",

@@ -285,6 +285,14 @@ class VirtualNetwork(Underlay):
         host.stopped_until = max(host.stopped_until, self.now + seconds)
         self.at(host.stopped_until, lambda: self._wake_up(host))
 
+    def move(self, host: Host, to: Endpoint) -> None:
+        """The host has another address from now on, and its node is told."""
+        self.vacate(host)
+        host.at = to
+        self.settle_at(host)
+        host.node.move(to.ip.packed, self.now)
+        self.settle(host)
+
     def slow(self, host: Host, seconds: float) -> None:
         """From now on each input takes the process so long; 0 is as quick as can be."""
         host.effort = seconds

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, NoReturn
 
 from privhelper import logs, signals
@@ -46,6 +46,7 @@ from wesher.mesh.retained import Retained, saved_peers
 from wesher.mesh.rotation import Keys
 from wesher.mesh.saved_state import LastSeen, OwnClaim, SavedState, StateError
 from wesher.runtime import report
+from wesher.runtime.bind_addr import sixteen_bytes
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
 from wesher.runtime.confinement import lock_down
@@ -64,6 +65,7 @@ from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
 from wesher.runtime.views import graph
+from wesher.runtime.whereabouts import Whereabouts, is_announceable
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import (
     Ahead,
@@ -80,7 +82,7 @@ from wesher.swim.event import (
     Viewed,
 )
 from wesher.swim.event import Event as SwimEvent
-from wesher.swim.io import Endpoint
+from wesher.swim.io import Endpoint, from_wire
 from wesher.swim.members import CLOCK_IS_SET
 from wesher.swim.node import Identity, Node
 from wesher.version import VERSION
@@ -127,7 +129,7 @@ async def _to_the_end(config: AgentConfig) -> NoReturn:
     except (StartError, NoSandbox, Refused) as error:
         print(f"wesher: error: {error}", file=sys.stderr, flush=True)
         status = 2 if isinstance(error, Refused) and error.usage else 1
-    except HelperGone as error:
+    except (HelperGone, AddressGone) as error:
         log.error("stopping: %s", error)
     except Exception:
         log.exception("stopping")
@@ -197,6 +199,10 @@ def _nothing() -> None:
     """Until there is an agent, nothing is to be done anew."""
 
 
+class AddressGone(Exception):
+    """The one address that gossip is bound to is no longer this host's, which has another: in one line."""
+
+
 class Stop:
     """Who has told us to stop: the helper, a signal, or an operator who wants this node out of the mesh."""
 
@@ -263,6 +269,9 @@ class Agent:
             helper, standing, self._node.members, self._peers, self._remembered.addresses, Moves(self._rng), self._move
         )
         self._handshakes = OwnHandshakes(helper, lambda: self._peers.in_force)
+        self._whereabouts = Whereabouts(
+            lambda: self._node.identity.endpoint.ip, self._targets, self._is_candidate, self._follow
+        )
         self._gossip: Gossip | None = None
         self._dialling: Dialling | None = None
         self._looking: Looking | None = None
@@ -338,6 +347,7 @@ class Agent:
                     self._rotating.run(),
                     self._keep_saved(),
                     *self._keep_company(),
+                    *([self._whereabouts.run()] if self._config.follow else []),
                     self._beat(),
                 ]
             )
@@ -345,6 +355,10 @@ class Agent:
             leaving = self._stop.for_good or not self._config.split or await self._helper_ends()
             if leaving:
                 await self._leave()
+        except AddressGone:  # whoever starts in our place is at another address: the others need not wait for a death
+            gossip.unbind()
+            await self._leave()
+            raise
         finally:
             gossip.stop()
         await self._save()
@@ -402,6 +416,7 @@ class Agent:
                 failures=self._peers.failures,
                 hosts=self._peers.hosts,
                 address=self._moving.problem,
+                whereabouts=self._whereabouts.problem,
                 name=self._name_is_taken(),
                 unanswered=self._joining.unanswered if self._joining is not None else (),
             ),
@@ -501,6 +516,28 @@ class Agent:
         self._peers.change()
         await self._save()
         self._announce()
+
+    def _targets(self) -> tuple[list[Endpoint], list[Endpoint]]:
+        """Whom this host is to reach: who is alive, else whoever is remembered."""
+        own, port = self._node.identity.name, self._config.cluster_port
+        live = [member.endpoint for member in self._node.members() if member.is_live and member.name != own]
+        return live, [from_wire(ip_address(node.addr).packed, port) for node in self._remembered.nodes]
+
+    def _is_candidate(self, address: IPv4Address | IPv6Address) -> bool:
+        return is_announceable(address) and address != self._standing.address
+
+    def _follow(self, address: IPv4Address | IPv6Address) -> None:
+        """This host has another address than the one announced. Raises AddressGone."""
+        before = self._node.identity.endpoint.ip
+        if not ip_address(self._config.bind_addr).is_unspecified:
+            raise AddressGone(
+                f"address {before}, which gossip is bound to, is gone from this host; it has {address} now, and the "
+                "next start binds that"
+            )
+        log.warning("address %s is gone from this host: the others are told of %s", before, address)
+        self._node.move(sixteen_bytes(address), monotonic())
+        if self._gossip is not None:
+            self._gossip.settle()
 
     def _choose_form(self) -> None:
         """Announce metadata in the form that this mesh's Go members read, now or when they have been so for a while."""

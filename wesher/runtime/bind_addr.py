@@ -60,7 +60,7 @@ def choose(
     if not private:
         raise NoAddress("no private or public address on any interface; give one with --bind-addr or --bind-iface")
     wildcard = bind_addr if bind_addr is not None else ipaddress.IPv4Address(0)
-    return BindAddress(wildcard, _sixteen_bytes(private[0]))
+    return BindAddress(wildcard, sixteen_bytes(private[0]))
 
 
 def interface_addresses(leave_out: str) -> list[InterfaceAddress]:
@@ -96,5 +96,6 @@ def _is_private(address: Address) -> bool:
     return address.is_private or (address.version == 4 and address in _SHARED)
 
 
-def _sixteen_bytes(address: Address) -> bytes:
+def sixteen_bytes(address: Address) -> bytes:
+    """How an address is announced by who has bound every address."""
     return bytes(10) + b"\xff\xff" + address.packed if address.version == 4 else address.packed

@@ -108,6 +108,13 @@ class Gossip:
             transport.abort()
         self._streams.clear()
 
+    def unbind(self) -> None:
+        """Send datagrams from whatever address this host has, since the bound one is gone; and receive none."""
+        self._loop.remove_reader(self._udp)
+        family = self._udp.family
+        self._udp.close()
+        self._udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
     def settle(self) -> None:
         """What follows every input to the node: act, tell, and wait for the next deadline."""
         if self._stopped:

@@ -1,20 +1,21 @@
 """A member as this node sees it: an immutable record, replaced whole when something about it changes.
 
-And who this node itself is, which never changes.
+And who this node itself is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wesher.swim.io import Endpoint, from_wire
 from wesher.wire.limits import VSN
 from wesher.wire.messages import Alive, Dead, NodeState, PushNodeState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
-    """Who this node is: `addr` is announced byte for byte (4 or 16 bytes), for its whole life.
+    """Who this node is: `addr` is announced byte for byte (4 or 16 bytes), until its host has another; `former` is
+    where it lived before, and others may still hold it to be.
 
     `vsn` says which protocol it speaks. An application's own version is in it, and keeps other applications out.
     """
@@ -23,6 +24,18 @@ class Identity:
     addr: bytes
     port: int
     vsn: bytes = VSN
+    former: set[Endpoint] = field(default_factory=set)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where gossip reaches it."""
+        return from_wire(self.addr, self.port)
+
+    def move(self, addr: bytes) -> None:
+        """Live at `addr` from now on."""
+        self.former.add(self.endpoint)
+        self.addr = addr
+        self.former.discard(self.endpoint)
 
     def source(self) -> tuple[bytes, int, str]:
         """The source fields of a ping: where the ack goes, for those who answer there."""

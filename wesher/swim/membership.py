@@ -30,6 +30,7 @@ from wesher.swim.outbox import Outbox
 from wesher.swim.probe import Answered, Probe, ProbeStep, Silent, StreamPing, Why
 from wesher.swim.probing import Probing
 from wesher.swim.push_pull import speaks_our_protocol
+from wesher.swim.relocation import Relocation
 from wesher.swim.succession import Succession
 from wesher.swim.suspicion import Suspicion
 from wesher.wire.messages import Alive, Dead, NodeState, Suspect
@@ -62,6 +63,7 @@ class Membership:
         self._events = events
         self._suspicions: dict[str, Suspicion] = {}
         self._succession = Succession(config.probe_interval)
+        self._relocation = Relocation()
         self._calendar = 0.0
         self._told: set[str] = set()
         self._told_at = 0.0
@@ -70,7 +72,7 @@ class Membership:
     def deadline(self) -> float:
         """When `expire` has something to do."""
         ends = min((suspicion.deadline for suspicion in self._suspicions.values()), default=inf)
-        return min(ends, self._succession.deadline)
+        return min(ends, self._succession.deadline, self._relocation.deadline)
 
     @property
     def me(self) -> Member:
@@ -88,8 +90,11 @@ class Membership:
         self._announce(meta, incarnation)
 
     def update_meta(self, meta: bytes) -> None:
-        """Announce new metadata."""
-        self._announce(meta, self._next_incarnation())
+        """Announce new metadata, between two addresses only when it arrives."""
+        if self._relocation.under_way:
+            self._members.put(replace(self.me, meta=meta))
+        else:
+            self._announce(meta, self._next_incarnation())
 
     def set_calendar(self, seconds_since_2020: int, now: float) -> None:
         """What the calendar shows."""
@@ -99,12 +104,19 @@ class Membership:
         """If we were driven up while our clock was not set, to where those whose clock is do not hear us."""
         today = self._seconds_since_2020(now)
         # A day more than what is believed: a refutation at the very edge is only a second ahead of its time.
-        if is_ahead(self.me.incarnation - CLOCK_HEADROOM, today):
+        if is_ahead(self.me.incarnation - CLOCK_HEADROOM, today) and not self._leaving:
             self._announce(self.me.meta, today)
 
     def leave(self, now: float) -> None:
         """Take ourselves out; our own word needs no ruling."""
+        self._relocation.end()
         self._bury(self.me, Dead(self.me.incarnation, self._identity.name, self._identity.name), now)
+
+    def move(self, addr: bytes, now: float) -> None:
+        """Leave where we were; we enter at `addr` when that is known."""
+        if self._relocation.begin(now):
+            self._bury(self.me, Dead(self.me.incarnation, self._identity.name, self._identity.name), now)
+        self._identity.move(addr)
 
     def forget(self, name: str, now: float) -> None:
         """Have everybody forget `name` and every life of it until today; nothing comes of it where it is alive."""
@@ -174,6 +186,9 @@ class Membership:
                 self._take_dead(Dead(member.incarnation, name, self._identity.name), now)
         for name in self._succession.due(now):
             self._look_after(name, now)
+        if now >= self._relocation.deadline:
+            self._relocation.end()
+            self.enter(self.me.meta, self._next_incarnation(), now)
 
     def _take_alive(self, news: Alive, now: float, *, vacant: bool = False) -> None:
         if not speaks_our_protocol(news.vsn, self._identity.vsn):
@@ -187,6 +202,8 @@ class Membership:
             return
         is_self = news.node == self._identity.name
         match rule_alive(held, news, is_self=is_self, leaving=self._leaving, seconds_since_2020=today, vacant=vacant):
+            case Ruling.CONFLICT if is_self and from_wire(news.addr, news.port) in self._identity.former:
+                pass  # an echo of where we were
             case Ruling.CONFLICT:
                 assert held is not None  # noqa: S101 - nobody conflicts with an unknown name
                 self._events.append(Conflict(held, from_wire(news.addr, news.port)))

@@ -192,6 +192,11 @@ class Node:
             self._gossip_at = now
             self._check_leave(now)
 
+    def move(self, addr: bytes, now: float) -> None:
+        """This host has another address instead of the announced one: 4 or 16 bytes. No longer while leaving."""
+        if not self._leaving.has_begun and addr != self.identity.addr:
+            self._membership.move(addr, now)
+
     def forget(self, name: str, now: float) -> None:
         """Have every node drop a member that is not alive; Forgotten follows. One that lives comes back by itself."""
         self._membership.forget(name, now)

@@ -205,7 +205,7 @@ class Streams:
         for entry in answer.nodes:
             if entry.name == self._identity.name and entry.state is not NodeState.LEFT:
                 there = from_wire(entry.addr, entry.port or self._identity.port)
-                return None if there == from_wire(self._identity.addr, self._identity.port) else there
+                return None if there == self._identity.endpoint or there in self._identity.former else there
         return None
 
     def _finish(self, stream: int, failure: str, answer: PushPull | None = None) -> list[StreamResult]:

@@ -202,6 +202,7 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         init=False,
         bind_addr="0.0.0.0",
         announced=bytes(10) + b"\xff\xff\xc0\xa8\x01\x0a",
+        follow=True,
         cluster_port=7946,
         profile="mesh",
         meta_format="auto",

@@ -1,0 +1,168 @@
+"""A node whose host has another address: it leaves at the old one, and is alive at the new one once that is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.swim.alone import HERE, STRANGER, alive, answers, held, hush, knowing, sealed, waiting
+from tests.unit.swim.virtual import PORT, START, TODAY, VirtualNetwork, endpoint
+from wesher.swim.config import PROFILES, SwimConfig
+from wesher.swim.event import Conflict, LeaveFinished
+from wesher.swim.member import Identity
+from wesher.swim.node import Node
+from wesher.swim.relocation import SPREADING, Relocation
+from wesher.wire.codec import encode
+from wesher.wire.messages import Alive, Dead, NodeState, Ping, Suspect
+
+THERE = endpoint(50)
+
+
+def moving() -> Node:
+    """Node a, alone with b, that has just been told of its new address."""
+    node = knowing("b", incarnation=TODAY, meta=b"mine")
+    node.move(THERE.ip.packed, START)
+    return node
+
+
+def arrived(at: float = START + SPREADING) -> Node:
+    """The same when the time is up."""
+    node = moving()
+    hush(node)
+    node.handle_timer(at)
+    return node
+
+
+def test_it_first_says_that_it_has_left_and_nothing_else():
+    """A Go node that heard of the new address first would call it a conflict."""
+    node = moving()
+    assert waiting(node) == [encode(Dead(TODAY, "a", "a"))]
+    assert node.me.state is NodeState.LEFT
+    assert node.get_timer() <= START + SPREADING
+    node.handle_timer(START + SPREADING - 0.001)
+    assert waiting(node) == []
+
+
+def test_then_it_is_alive_at_the_new_address_in_a_later_life():
+    """With all else as it was."""
+    node = arrived()
+    assert encode(Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"mine")) in waiting(node)
+    assert (node.me.state, node.me.endpoint, node.me.since) == (NodeState.ALIVE, THERE, START + SPREADING)
+    assert node.get_timer() > START + SPREADING
+
+
+def test_its_pings_ask_for_acks_at_the_new_address_at_once():
+    """Go nodes send them where they are told to, and whoever gets none would call everybody dead."""
+    node = moving()
+    while not (pings := answers(node, Ping)):
+        node.handle_timer(node.get_timer())
+    assert [ping.source_addr for _, ping in pings] == [THERE.ip.packed]
+
+
+def test_between_the_two_nothing_makes_it_announce_itself():
+    """New metadata waits, accusations are not refuted, and a clock that is set begins no new life."""
+    node = moving()
+    hush(node)
+    node.update_meta(b"newer", START + 1)
+    node.receive_datagram(sealed(Suspect(TODAY, "a", "b"), Dead(TODAY, "a", "b")), STRANGER, START + 1)
+    node.set_calendar(1000, START + 1)
+    assert waiting(node) == []
+    node.set_calendar(TODAY, START + 1)
+    node.handle_timer(START + SPREADING)
+    assert encode(Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"newer")) in waiting(node)
+
+
+def test_a_second_change_meanwhile_only_changes_where_it_arrives():
+    """And brings no second leave; nor does it take longer."""
+    node = moving()
+    hush(node)
+    node.move(HERE.ip.packed, START + 1)
+    assert waiting(node) == []
+    node.handle_timer(START + SPREADING)
+    assert (node.me.state, node.me.endpoint, node.me.incarnation) == (NodeState.ALIVE, HERE, TODAY + 1)
+
+
+def test_the_address_it_has_is_no_change():
+    """Not a word."""
+    node = knowing("b")
+    node.move(HERE.ip.packed, START)
+    assert (waiting(node), node.me.state) == ([], NodeState.ALIVE)
+
+
+def test_who_leaves_for_good_does_not_arrive():
+    """Begun before or meanwhile."""
+    node = moving()
+    node.leave(START + 1)
+    node.handle_timer(START + SPREADING)
+    node.handle_timer(START + 10)
+    assert node.me.state is NodeState.LEFT
+    assert LeaveFinished() in node.events()
+
+    node = knowing("b")
+    node.leave(START)
+    hush(node)
+    node.move(THERE.ip.packed, START + 1)
+    node.handle_timer(START + 10)
+    assert (node.me.state, node.identity.endpoint) == (NodeState.LEFT, HERE)
+
+
+def test_an_echo_of_where_it_was_is_no_conflict_but_anybody_elses_claim_is():
+    """Others go on saying it for a while."""
+    node = arrived()
+    hush(node)
+    node.receive_datagram(sealed(replace(alive("a", 1), incarnation=TODAY + 5)), STRANGER, START + 3)
+    assert node.events() == []
+    node.receive_datagram(sealed(replace(alive("a", 60), incarnation=TODAY + 5)), STRANGER, START + 3)
+    assert [type(event) for event in node.events()] == [Conflict]
+
+
+def test_an_identity_knows_where_it_lived_and_no_longer_does():
+    """Back at an address, that is none of the former."""
+    me = Identity("a", HERE.ip.packed, PORT)
+    me.move(THERE.ip.packed)
+    assert (me.endpoint, me.former) == (THERE, {HERE})
+    me.move(HERE.ip.packed)
+    assert (me.endpoint, me.former) == (HERE, {THERE})
+
+
+def test_a_relocation_is_begun_once():
+    """Until it has ended."""
+    relocation = Relocation()
+    assert not relocation.under_way
+    assert relocation.begin(START)
+    assert not relocation.begin(START + 1)
+    assert (relocation.under_way, relocation.deadline) == (True, START + SPREADING)
+    relocation.end()
+    assert not relocation.under_way
+    assert relocation.begin(START + 5)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_who_moves_alive_is_followed_by_all(profile):
+    """By gossip alone, with a probe of the old address; nobody finds a conflict, and the moved one loses nobody."""
+    config = replace(SwimConfig.profile(profile), push_pull_interval=1000.0)
+    network = VirtualNetwork(32, config=config)
+    hosts = [network.start(f"n{number}", meta=b"m", incarnation=50) for number in range(1, 7)]
+    for host in hosts[1:]:
+        network.join(host, hosts[0])
+    network.run(5)
+    moved, others = hosts[5], hosts[:5]
+    network.move(moved, THERE)
+    step = config.probe_interval * config.probe_overlap + config.gossip_interval + 1
+    network.until(lambda: all(host.member("n6").endpoint == THERE for host in others), within=SPREADING + 3 * step)
+    network.until(lambda: all("n6" in host.live() for host in others), within=step)
+    assert moved.live() == {host.node.identity.name for host in hosts}
+    assert all(host.events(Conflict) == [] for host in hosts)
+
+
+def test_who_has_missed_the_leave_follows_when_it_holds_the_old_address_for_dead():
+    """What it hears of the new one waits for that."""
+    node = knowing("b", "c")
+    node.receive_datagram(sealed(alive("b", 50, 2)), STRANGER, START)
+    assert held(node, "b").endpoint == endpoint(2)
+    now = START
+    while held(node, "b").endpoint != THERE:
+        now = max(now + 0.001, node.get_timer())
+        assert now < START + 60
+        node.handle_timer(now)

@@ -1,0 +1,41 @@
+"""A node whose host has another address: it leaves at the old one, and once that has spread it is alive at the new one.
+
+A live member's address never changes: another one under its name is a conflict, to memberlist and to us, or whoever
+asks for it would have a member's traffic. What was left is free, at once to memberlist, to us when a probe of the old
+address has failed. So the node says of itself what is true, that nobody lives there any more, as it would if it were
+stopped there and started here; who forges that leave of a node which does live there gets no further than before.
+
+The leave goes first and alone: whoever hears the other first takes it for a conflict, and a Go node complains. Who has
+missed the leave follows when it holds the old address for dead.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+SPREADING: Final = 2.0
+"""Seconds in which a leave is known to all, Go nodes with the original's timings among them."""
+
+
+class Relocation:
+    """Whether this node is between two addresses; `deadline` is when it is to be alive at the new one."""
+
+    def __init__(self) -> None:
+        self.deadline = inf
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has left the old address and is not yet at the new one."""
+        return self.deadline < inf
+
+    def begin(self, now: float) -> bool:
+        """False if it has been begun before: then only where it leads is another."""
+        if self.under_way:
+            return False
+        self.deadline = now + SPREADING
+        return True
+
+    def end(self) -> None:
+        """It has arrived, or leaves for good."""
+        self.deadline = inf
