@@ -37,14 +37,18 @@ class Device(Protocol):
         """
 
     def restore(self) -> None:
-        """Set the key and port of the last `create` again, and no peer: somebody else changed them, or the link
-        under the device was made anew."""
+        """Set the key and port of the last `create` again: somebody else changed them, or the link under the device was
+        made anew. Peers that it has stay, with the endpoints they have."""
 
     def holding(self) -> Holding:
         """What the device has now, whoever gave it."""
 
-    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
-        """Remove peers by public key, then add or change others; those not named stay as they are."""
+    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer], placed: Collection[bytes] = ()) -> None:
+        """Remove peers by public key, then add or change others; those not named stay as they are.
+
+        Of those changed the `placed` keep the endpoint they have, which may be another by now than the announced one,
+        since WireGuard follows who roams; one of them that is not there does not come to be.
+        """
 
     def status(self) -> list[PeerStatus]:
         """A reading of every peer."""

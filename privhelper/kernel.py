@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from ipaddress import ip_address, ip_network
 from socket import AF_INET, AF_INET6
@@ -29,6 +29,7 @@ from pyroute2.netlink.generic.wireguard import (
     WGDEVICE_F_REPLACE_PEERS,
     WGPEER_F_REMOVE_ME,
     WGPEER_F_REPLACE_ALLOWEDIPS,
+    WGPEER_F_UPDATE_ONLY,
     wgmsg,
 )
 
@@ -76,13 +77,13 @@ class KernelDevice:
         The private key lives in this object and in the kernel. It is not logged, written or told.
         """
         private = PrivateKey.generate()
-        self._begin(bytes(private), port)
+        self._set(*_WITHOUT_PEERS, *_key_and_port(bytes(private), port))
         self._private, self._port, self._keepalive = private, port, keepalive
         return bytes(private.public_key)
 
     def restore(self) -> None:
-        """Set the key and port of the last `create` again, and no peer."""
-        self._begin(_NO_KEY if self._private is None else bytes(self._private), self._port)
+        """Set the key and port of the last `create` again; peers stay."""
+        self._set(*_key_and_port(_NO_KEY if self._private is None else bytes(self._private), self._port))
 
     def holding(self) -> Holding:
         """What the device has now, whoever gave it."""
@@ -93,9 +94,9 @@ class KernelDevice:
         held = self._read(index)[0]
         return held.public_key is None and not held.allowed_ips
 
-    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
+    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer], placed: Collection[bytes] = ()) -> None:
         """Remove peers by public key, then add or change others: an address then moves from an old key to a new one."""
-        for rows in ([_removal(key) for key in removed], [self._row(peer) for peer in changed]):
+        for rows in ([_removal(key) for key in removed], [self._row(peer, placed=peer.public_key in placed) for peer in changed]):
             for start in range(0, len(rows), PEERS_A_MESSAGE):
                 self._set(("WGDEVICE_A_PEERS", rows[start : start + PEERS_A_MESSAGE]))
 
@@ -112,24 +113,18 @@ class KernelDevice:
             if error.errno != errno.ENODEV:
                 raise
 
-    def _begin(self, private_key: bytes, port: int) -> None:
-        self._set(
-            *_WITHOUT_PEERS,
-            ("WGDEVICE_A_LISTEN_PORT", port),
-            ("WGDEVICE_A_PRIVATE_KEY", b64encode(private_key)),
-        )
-
-    def _row(self, peer: Peer) -> dict[str, Any]:
+    def _row(self, peer: Peer, *, placed: bool) -> dict[str, Any]:
         address = peer.overlay_addr
         only = [
             ("WGALLOWEDIP_A_FAMILY", AF_INET6 if address.version == 6 else AF_INET),
             ("WGALLOWEDIP_A_IPADDR", address.packed),
             ("WGALLOWEDIP_A_CIDR_MASK", address.max_prefixlen),
         ]
+        endpoint = () if placed else (("WGPEER_A_ENDPOINT", {"addr": str(peer.endpoint), "port": self._port}),)
         return _peer(
             peer.public_key,
-            WGPEER_F_REPLACE_ALLOWEDIPS,
-            ("WGPEER_A_ENDPOINT", {"addr": str(peer.endpoint), "port": self._port}),
+            WGPEER_F_REPLACE_ALLOWEDIPS | (WGPEER_F_UPDATE_ONLY if placed else 0),
+            *endpoint,
             ("WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL", self._keepalive),
             ("WGPEER_A_ALLOWEDIPS", [{"attrs": only}]),
         )
@@ -199,6 +194,10 @@ class _QuietSocket(AsyncGenericNetlinkSocket):  # type: ignore[misc]
 
 class _Connection(GenericNetlinkSocket):  # type: ignore[misc]
     async_class = _QuietSocket
+
+
+def _key_and_port(private_key: bytes, port: int) -> tuple[tuple[str, Any], ...]:
+    return ("WGDEVICE_A_LISTEN_PORT", port), ("WGDEVICE_A_PRIVATE_KEY", b64encode(private_key))
 
 
 def _peer(public_key: bytes, flags: int, *attributes: tuple[str, Any]) -> dict[str, Any]:

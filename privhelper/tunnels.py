@@ -195,7 +195,7 @@ class Tunnels:
             if held.allowed_ips.get(key) != frozenset((ip_network(peer.overlay_addr),))
         ]
         if foreign or wrong:
-            self._device.apply(foreign, wrong)
+            self._device.apply(foreign, wrong, [p.public_key for p in wrong if p.public_key in held.allowed_ips])
             found.append("peers")
         return found
 
@@ -255,16 +255,22 @@ class Tunnels:
         addresses = {peer.overlay_addr for peer in accepted}
         gone = [key for key in self._in_force if key not in wanted]
         changed = [p for k, p in wanted.items() if self._in_force.get(k) != p or k in self._unsure]
+        placed = [p.public_key for p in changed if self._is_placed(p)]
         self._unsure.update(gone, (peer.public_key for peer in changed))
         self._unfinished = list(accepted)
         # No packet may leave through the tunnel for a peer that is going or not yet there.
         self._link.route(addresses & {peer.overlay_addr for peer in self._in_force.values()})
         self._in_force |= {peer.public_key: peer for peer in changed}
-        self._device.apply(gone, changed)
+        self._device.apply(gone, changed, placed)
         self._link.route(addresses)
         self._in_force = wanted
         self._unsure.clear()
         self._unfinished = None
+
+    def _is_placed(self, peer: Peer) -> bool:
+        """Whether WireGuard was given this endpoint before, and may have learned a better one since."""
+        before = self._in_force.get(peer.public_key)
+        return before is not None and before.endpoint == peer.endpoint and peer.public_key not in self._unsure
 
     def _take_away_all_but(self, lines: Sequence[tuple[Address, str]]) -> None:
         """A name that outlives its tunnel sends traffic for it in clear, and whether WRITE_HOSTS follows is up to the

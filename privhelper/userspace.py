@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Final
@@ -81,13 +81,13 @@ class UserspaceDevice:
         The private key lives in this object and in wireguard-go. It is not logged, written or told.
         """
         private = PrivateKey.generate()
-        self._begin(bytes(private), port)
+        self._set([*_key_and_port(bytes(private), port), "replace_peers=true"])
         self._private, self._port, self._keepalive = private, port, keepalive
         return bytes(private.public_key)
 
     def restore(self) -> None:
-        """Set the key and port of the last `create` again, and no peer."""
-        self._begin(_NO_KEY if self._private is None else bytes(self._private), self._port)
+        """Set the key and port of the last `create` again; peers stay."""
+        self._set(_key_and_port(_NO_KEY if self._private is None else bytes(self._private), self._port))
 
     def holding(self) -> Holding:
         """What the device has now, whoever gave it."""
@@ -98,9 +98,10 @@ class UserspaceDevice:
             error = OSError(errno.EPROTO, "wireguard-go reports a device that does not parse")
         raise error  # out here: what went wrong may quote the private key
 
-    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
+    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer], placed: Collection[bytes] = ()) -> None:
         """Remove peers by public key, then add or change others: an address then moves from an old key to a new one."""
-        rows = [[f"public_key={key.hex()}", "remove=true"] for key in removed] + list(map(self._row, changed))
+        rows = [[f"public_key={key.hex()}", "remove=true"] for key in removed]
+        rows += [self._row(peer, placed=peer.public_key in placed) for peer in changed]
         for start in range(0, len(rows), PEERS_A_SET):
             self._set([line for row in rows[start : start + PEERS_A_SET] for line in row])
 
@@ -117,13 +118,10 @@ class UserspaceDevice:
         self._private = None
         self._set(["replace_peers=true", f"private_key={_NO_KEY.hex()}"])
 
-    def _begin(self, private_key: bytes, port: int) -> None:
-        self._set([f"private_key={private_key.hex()}", f"listen_port={port}", "replace_peers=true"])
-
-    def _row(self, peer: Peer) -> list[str]:
+    def _row(self, peer: Peer, *, placed: bool) -> list[str]:
         return [
             f"public_key={peer.public_key.hex()}",
-            f"endpoint={_endpoint(peer.endpoint, self._port)}",
+            "update_only=true" if placed else f"endpoint={_endpoint(peer.endpoint, self._port)}",
             f"persistent_keepalive_interval={self._keepalive}",
             "replace_allowed_ips=true",
             f"allowed_ip={peer.overlay_addr}/{peer.overlay_addr.max_prefixlen}",
@@ -201,6 +199,10 @@ def connect(interface: str) -> UserspaceDevice:
         connection.close()
         raise
     return UserspaceDevice(connection)
+
+
+def _key_and_port(private_key: bytes, port: int) -> list[str]:
+    return [f"private_key={private_key.hex()}", f"listen_port={port}"]
 
 
 def _endpoint(address: Address, port: int) -> str:

@@ -309,7 +309,19 @@ def holding_sees_a_foreign_change(subject: Subject) -> None:
 
 
 @claim
-def restore_brings_back_key_and_port_without_peers(subject: Subject) -> None:
+def a_placed_peer_keeps_the_endpoint_it_has(subject: Subject) -> None:
+    """All else about it is set; one that is not there does not come to be, since nobody would know where it is."""
+    subject.device.create(PORT, keepalive=25)
+    subject.device.apply([], [A, B])
+    elsewhere = ip_address("198.51.100.2")
+    moved = replace(A, endpoint=elsewhere, overlay_addr=ip_address("10.1.2.9"))
+    subject.device.apply([], [moved, V6, replace(B, endpoint=elsewhere)], [A.public_key, V6.public_key])
+    assert_has(subject, replace(moved, endpoint=A.endpoint), replace(B, endpoint=elsewhere))
+    assert {A.public_key: 25, B.public_key: 25} == subject.read().keepalives
+
+
+@claim
+def restore_brings_back_key_and_port_and_leaves_peers_alone(subject: Subject) -> None:
     """The key is the one of the last create, so that other nodes need not learn a new one."""
     subject.device.create(PORT + 1)
     key = subject.device.create(PORT)
@@ -317,9 +329,9 @@ def restore_brings_back_key_and_port_without_peers(subject: Subject) -> None:
     subject.tamper(Tampering(private_key=b"\x42" * 32, port=PORT + 7, allowed_ips={V6.public_key: ["10.7.7.7/32"]}))
     assert key != subject.read().public_key
     subject.device.restore()
-    assert Holding(key, PORT, {}) == subject.device.holding()
+    assert (key, PORT) == (subject.device.holding().public_key, subject.device.holding().port)
     assert_holding_is_what_there_is(subject)
-    subject.device.apply([], [A, B])
+    subject.device.apply([V6.public_key], [B])
     assert_has(subject, A, B)
 
 
@@ -341,6 +353,7 @@ def keepalive_is_set_for_every_peer_when_asked(subject: Subject) -> None:
     assert {A.public_key: 25, B.public_key: 25, V6.public_key: 25} == subject.read().keepalives
     subject.device.restore()
     subject.device.apply([], [A])
+    subject.device.apply([B.public_key, V6.public_key], [])
     assert {A.public_key: 25} == subject.read().keepalives
     subject.device.create(PORT)
     subject.device.apply([], [A, V6])

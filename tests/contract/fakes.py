@@ -76,10 +76,10 @@ class FakeDevice:
         return key
 
     def restore(self) -> None:
-        """The last key made, if it is not forgotten; no peer."""
+        """The last key made, if it is not forgotten."""
         key, port = self._given or (None, 0)
         self.kernel.step("restore", port)
-        self._begin(key, port)
+        self.key, self.port = key, port
 
     def _begin(self, key: bytes | None, port: int | None) -> None:
         self.key, self.port = key, port
@@ -95,7 +95,7 @@ class FakeDevice:
             owned[owner].add(ip_network(address))
         return Holding(self.key, self.port or 0, {key: frozenset(nets) for key, nets in owned.items()})
 
-    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer]) -> None:
+    def apply(self, removed: Sequence[bytes], changed: Sequence[Peer], placed: Collection[bytes] = ()) -> None:
         """Step by step, so that a failure leaves half."""
         for key in removed:
             self.kernel.step("remove", key)
@@ -104,7 +104,10 @@ class FakeDevice:
             self.take_addresses(key)
         for peer in changed:
             self.kernel.step("set", peer)
-            self.peers[peer.public_key] = peer.endpoint
+            if peer.public_key not in placed:
+                self.peers[peer.public_key] = peer.endpoint
+            elif peer.public_key not in self.peers:
+                continue
             self.keepalives[peer.public_key] = self._keepalive
             self.take_addresses(peer.public_key)
             self.allowed[peer.overlay_addr] = peer.public_key

@@ -327,8 +327,8 @@ FOREIGN: Mapping[str, tuple[Callable[[Helper], None], list[str]]] = {
     "addresses exchanged": (_exchange_addresses, ["peers"]),
     "network added to a peer": (_widen_allowed_ips, ["peers"]),
     "allowed IPs taken": (_drop_allowed_ips, ["peers"]),
-    "key changed": (_change_key, ["key or port", "peers"]),
-    "port changed": (_change_port, ["key or port", "peers"]),
+    "key changed": (_change_key, ["key or port"]),
+    "port changed": (_change_port, ["key or port"]),
 }
 
 
@@ -394,6 +394,70 @@ def test_a_peer_whose_tunnel_is_whole_is_not_set_again() -> None:
     _remove_peer(helper)
     helper.tunnels.repair()
     assert [("set", A)] == helper.done()
+
+
+ROAMED = ip_address("198.51.100.7")
+
+
+def _roamed() -> Helper:
+    """A is not where it says, and WireGuard has found it."""
+    helper = Helper().configured(A, B)
+    helper.device.peers[A.public_key] = ROAMED
+    return helper
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param((A, B, C), id="somebody comes"),
+        pytest.param((A,), id="somebody goes"),
+        pytest.param((A, replace(B, endpoint=C.endpoint)), id="somebody moves"),
+        pytest.param((replace(A, overlay_addr=derive(NET, b"node-a", 1)), B), id="it changes its overlay address"),
+        pytest.param((A, replace(B, public_key=b"\x77" * 32)), id="somebody has a new key"),
+    ],
+)
+def test_an_endpoint_that_was_learned_survives_what_else_a_set_changes(what: tuple[Peer, ...]) -> None:
+    """As long as gossip announces the same."""
+    helper = _roamed()
+    helper.send(SetPeers(what))
+    assert helper.device.peers[A.public_key] == ROAMED
+    assert [] == helper.tunnels.repair()
+    helper.next_agent()
+    helper.greeted().send(SetAddr(0))
+    helper.send(SetPeers(what))
+    assert helper.device.peers[A.public_key] == ROAMED
+
+
+def test_an_endpoint_that_gossip_changes_is_set() -> None:
+    """Whatever had been learned before."""
+    helper = _roamed()
+    helper.send(SetPeers((replace(A, endpoint=C.endpoint), B)))
+    assert helper.device.peers[A.public_key] == C.endpoint
+
+
+def test_an_endpoint_that_was_learned_survives_a_repair() -> None:
+    """Of what somebody else did to the peer's addresses, or to key and port. Who took the peer away took that too."""
+    helper = _roamed()
+    helper.device.take_addresses(A.public_key)
+    assert ["peers"] == helper.tunnels.repair()
+    helper.device.key = b"\x42" * 32
+    assert ["key or port"] == helper.tunnels.repair()
+    assert helper.device.peers[A.public_key] == ROAMED
+    helper.device.peers.pop(A.public_key)
+    helper.device.take_addresses(A.public_key)
+    assert ["peers"] == helper.tunnels.repair()
+    assert helper.has((A, B))
+
+
+def test_an_endpoint_that_may_not_have_been_set_is_set_again() -> None:
+    """The change before this one failed half way, and nobody knows what of it there is."""
+    helper = Helper().configured(A, B)
+    moved = replace(A, endpoint=C.endpoint)
+    helper.kernel.fail_in(0)
+    assert Failed(Op.SET_PEERS, errno.EIO) == helper.send(SetPeers((moved, B)))
+    helper.kernel.recover()
+    helper.send(SetPeers((moved, B)))
+    assert helper.has((moved, B))
 
 
 @pytest.mark.parametrize("works", range(9))
