@@ -96,7 +96,10 @@ class KernelDevice:
 
     def apply(self, removed: Sequence[bytes], changed: Sequence[Peer], placed: Collection[bytes] = ()) -> None:
         """Remove peers by public key, then add or change others: an address then moves from an old key to a new one."""
-        for rows in ([_removal(key) for key in removed], [self._row(peer, placed=peer.public_key in placed) for peer in changed]):
+        for rows in (
+            [_removal(key) for key in removed],
+            [self._row(peer, placed=peer.public_key in placed) for peer in changed],
+        ):
             for start in range(0, len(rows), PEERS_A_MESSAGE):
                 self._set(("WGDEVICE_A_PEERS", rows[start : start + PEERS_A_MESSAGE]))
 

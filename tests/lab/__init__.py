@@ -2,6 +2,18 @@
 
 from tests.lab.lab import Daemon, Lab, Node, wesher_command
 from tests.lab.namespaces import children, command_line, processes_in
+from tests.lab.nat import Nat
 from tests.lab.until import bound, until
 
-__all__ = ["Lab", "Node", "Daemon", "until", "bound", "children", "command_line", "processes_in", "wesher_command"]
+__all__ = [
+    "Lab",
+    "Nat",
+    "Node",
+    "Daemon",
+    "until",
+    "bound",
+    "children",
+    "command_line",
+    "processes_in",
+    "wesher_command",
+]

@@ -282,6 +282,7 @@ class Lab:
     def __init__(self, size: int) -> None:
         self.size = size
         self.nodes: list[Node] = []
+        self.routers: list[Namespaces] = []
         self._islands: list[str] = []
 
     def __enter__(self) -> Self:
@@ -328,9 +329,11 @@ class Lab:
         return "\n".join(f"--- {node.name}: {daemon.last_words(lines)}" for node, daemon in daemons)
 
     def close(self) -> None:
-        """Kill every node, then the bridge."""
+        """Kill every node and router, then the bridge."""
         for node in self.nodes:
             node.close()
+        for router in self.routers:
+            router.close()
         self.lan.close()
 
 

@@ -22,6 +22,7 @@ from privhelper.protocol import (
     InForce,
     Op,
     OwnAddress,
+    Peer,
     PeersInForce,
     PinnedPolicy,
     SetAddr,
