@@ -50,6 +50,9 @@ _MAX_SOCKET_TYPE: Final = 0xF  # SOCK_TYPE_MASK: above it are SOCK_NONBLOCK and 
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
 
+SIOCGIFADDR: Final = 0x8915
+"""netdevice(7): the first IPv4 address of an interface."""
+
 _SELF: Final = _rows(
     "brk munmap mremap madvise futex sched_yield rseq set_robust_list restart_syscall"  # malloc and locks
     " exit exit_group getpid gettid getuid geteuid getgid getegid"
@@ -136,6 +139,7 @@ AGENT: Final[Profile] = (
     *_rows("open openat stat lstat newfstatat statx"),  # which files, landlock decides
     *_rows("rename renameat renameat2 unlink unlinkat fsync fdatasync"),  # the state file
     *_rows("access faccessat faccessat2 readlink readlinkat", answer=errno.EPERM),
+    *_values("ioctl", 1, (SIOCGIFADDR,)),  # has the interface that was named another address?
     *_rows("uname sysinfo sched_getaffinity"),  # the resolver's search list; malloc's arenas
 )
 """The agent: gossip over UDP and TCP, names, its state file, and whoever connects to its control socket."""

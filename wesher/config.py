@@ -39,6 +39,8 @@ class AgentConfig:
     announced: bytes
     follow: bool
     """Whether `announced` was found on this host rather than given, and is another when this host has another."""
+    bind_iface: str
+    """The interface whose address that is; empty: whichever."""
     cluster_port: int
     profile: str
     meta_format: str

@@ -80,6 +80,7 @@ def agent_config(
         bind_addr=str(bound.bind),
         announced=bound.announced,
         follow=_is_found(values),
+        bind_iface=values["bind-iface"] or "",
         cluster_port=values["cluster-port"],
         profile=values["profile"],
         meta_format=values["meta-format"],

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Final
 
-from privhelper.profiles import AGENT, HELPER, LOGPIPE, Profile, Row, Test
+from privhelper.profiles import AGENT, HELPER, LOGPIPE, SIOCGIFADDR, Profile, Row, Test
 
 PROFILES: Final[Mapping[str, Profile]] = {"agent": AGENT, "helper": HELPER, "logpipe": LOGPIPE}
 """In the order of the table's columns."""
@@ -58,7 +58,7 @@ _OPTIONS: Final = {
 }
 _NAMES: Final[Mapping[str, Mapping[int, str]]] = {
     "command": _named(fcntl, "F_GETFD F_SETFD F_GETFL F_SETFL F_OFD_SETLK"),
-    "request": _named(termios, "TCGETS FIONBIO FIONREAD FIOCLEX"),
+    "request": {**_named(termios, "TCGETS FIONBIO FIONREAD FIOCLEX"), SIOCGIFADDR: "SIOCGIFADDR"},
     "protection": {4: "PROT_EXEC"},
     "flags": {socket.MSG_FASTOPEN: "MSG_FASTOPEN"},
     "level": _LEVELS,

@@ -175,15 +175,39 @@ def test_an_address_that_comes_back_costs_nothing(make_lab: Callable[[int], Lab]
     assert "gone from this host" not in running[0].stderr_text()
 
 
-def test_gossip_that_is_bound_to_an_address_that_changes_is_started_anew(make_lab: Callable[[int], Lab]) -> None:
-    """A public one was found and bound. The agent leaves and ends; its tunnels stay, and the next one is followed."""
+def test_an_interface_that_was_named_is_waited_for(make_lab: Callable[[int], Lab]) -> None:
+    """As long as it has no address, whatever other way there is; the one that comes back is bound still."""
+    nodes = make_lab(2).nodes
+    node, other = nodes
+    node.inside.ip(
+        "link add spare type veth peer name far",
+        "link set spare up",
+        "link set far up",
+        "address add 172.16.9.1/24 dev spare",
+        "route add default via 172.16.9.2",
+    )
+    running = join_up(start, nodes, "--bind-iface", "eth0")
+    node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
+    until(lambda: others_are(other, [node], "failed"), 30, "it is held for dead")
+    until(lambda: any("gone from this host" in problem for problem in status(node)["problems"]), 5, "it says why")
+    node.run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
+    until(lambda: others_are(other, [node], "alive"), 30, "it is back")
+    assert running[0].alive()
+
+
+@pytest.mark.parametrize("options", [(), ("--bind-iface", "eth0")], ids=["public", "interface"])
+def test_gossip_that_is_bound_to_an_address_that_changes_is_started_anew(
+    options: tuple[str, ...], make_lab: Callable[[int], Lab]
+) -> None:
+    """A public one that was found, or a named interface's. The agent leaves and ends; its tunnels stay, and the next
+    one is followed."""
     nodes = make_lab(3).nodes
     moved, others = nodes[2], nodes[:2]
     for number, node in enumerate(nodes, start=1):
         node.run("ip", "address", "del", f"{node.address}/24", "dev", "eth0")
         node.address = f"8.8.8.{number}"
         node.run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
-    running = join_up(start_split, nodes)
+    running = join_up(start_split, nodes, *options)
     key = public_key(moved)
     move(moved, "8.8.8.44")
     assert running[2].agent.wait(10) == 1
@@ -191,7 +215,7 @@ def test_gossip_that_is_bound_to_an_address_that_changes_is_started_anew(make_la
     assert gone in running[2].agent.stderr_text()
     for other in others:
         until(lambda o=other: others_are(o, [moved], "left"), 5, f"{other.name} has heard its leave")
-    start_agent(moved)
+    start_agent(moved, *options)
     for other in others:
         until(lambda o=other: gossip_address(o, moved.name) == "8.8.8.44:7946", 10, f"{other.name} follows it")
     await_mesh(nodes)

@@ -107,16 +107,32 @@ def expected_socket(profile: str, arguments: tuple[int, ...]) -> str:
 IOCTLS = (0x5401, 0x5421, 0x541B, 0x5451)  # TCGETS, FIONBIO, FIONREAD, FIOCLEX
 OTHER_IOCTLS = (
     *(0, 0x5402, 0x5403, 0x5404, 0x540E, 0x5412, 0x5413, 0x5414, 0x541C, 0x541D, 0x5423, 0x5450, 0x5452, 0x5460),
-    *(0x8901, 0x8902, 0x890B, 0x8912, 0x8914, 0x8916, 0x8933, 0x8946, 0x89A0, 0x89F0),  # sockets, links, bridges
+    *(
+        0x8901,
+        0x8902,
+        0x890B,
+        0x8912,
+        0x8914,
+        0x8915,
+        0x8916,
+        0x8933,
+        0x8946,
+        0x89A0,
+        0x89F0,
+    ),  # sockets, links, bridges
     *(0x400454CA, 0x400454CD, 0x40049409, 0x40086602, 0xB701, 0xC0189436, 0x5412 + HIGH, 0x5421 + HIGH, 0x5401 + HIGH),
 )
 
 
+INTERFACES_ADDRESS = {"AGENT": (0x8915,), "HELPER": (), "LOGPIPE": ()}  # SIOCGIFADDR
+
+
 def expected_ioctl(profile: str, arguments: tuple[int, ...]) -> str:
-    """Python's look whether a file is a terminal, and of sockets, whether they block and what waits."""
+    """Python's look whether a file is a terminal, and of sockets, whether they block and what waits; and the agent's,
+    which address an interface has."""
     if arguments[1] == IOCTLS[0]:
         return "ENOTTY"
-    return CARRIED_OUT if arguments[1] in IOCTLS and profile != "LOGPIPE" else KILLED
+    return CARRIED_OUT if arguments[1] in (*IOCTLS, *INTERFACES_ADDRESS[profile]) and profile != "LOGPIPE" else KILLED
 
 
 FCNTLS = {"AGENT": (1, 2, 3, 4), "HELPER": (1, 2, 3, 4, 37), "LOGPIPE": ()}

@@ -292,6 +292,7 @@ class Machine:
             bind_addr=str(self.at.ip),
             announced=self.at.ip.packed,
             follow=False,
+            bind_iface="",
             cluster_port=PORT,
             profile=self._profile,
             meta_format="auto",

@@ -65,7 +65,7 @@ from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
 from wesher.runtime.views import graph
-from wesher.runtime.whereabouts import Whereabouts, is_announceable
+from wesher.runtime.whereabouts import Whereabouts, first_address, is_announceable, source_towards
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import (
     Ahead,
@@ -270,7 +270,11 @@ class Agent:
         )
         self._handshakes = OwnHandshakes(helper, lambda: self._peers.in_force)
         self._whereabouts = Whereabouts(
-            lambda: self._node.identity.endpoint.ip, self._targets, self._is_candidate, self._follow
+            lambda: self._node.identity.endpoint.ip,
+            self._targets,
+            self._is_candidate,
+            self._follow,
+            source=self._source if config.bind_iface else source_towards,
         )
         self._gossip: Gossip | None = None
         self._dialling: Dialling | None = None
@@ -522,6 +526,9 @@ class Agent:
         own, port = self._node.identity.name, self._config.cluster_port
         live = [member.endpoint for member in self._node.members() if member.is_live and member.name != own]
         return live, [from_wire(ip_address(node.addr).packed, port) for node in self._remembered.nodes]
+
+    def _source(self, _: Endpoint) -> IPv4Address | IPv6Address | None:
+        return first_address(self._config.bind_iface)
 
     def _is_candidate(self, address: IPv4Address | IPv6Address) -> bool:
         return is_announceable(address) and address != self._standing.address

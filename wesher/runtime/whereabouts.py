@@ -4,7 +4,8 @@ In the sandbox there is no netlink, and nobody tells. But what the kernel would 
 with sockets as any program has them; neither question sends a packet.
 
     is it still ours?   to route something from the address to itself, which is refused where the host does not have it
-    which is it now?    what a UDP socket that is connected to a member is bound to; of many members, the most frequent
+    which is it now?    what a UDP socket that is connected to a member is bound to; of many members, the most frequent.
+                        Where one interface was named: that one's first (IPv4 only, netdevice(7) tells no other)
 
 An address that the host still has stays, whatever others it gets beside it. Where it has none meanwhile nothing is
 done: the same may come back, as it does to whoever loses a lease for a minute. And a change is believed at the second
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import socket
 import struct
 from collections import Counter
@@ -23,6 +25,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
 from typing import Final
 
+from privhelper.profiles import SIOCGIFADDR
 from wesher.swim.io import Endpoint
 
 Address = IPv4Address | IPv6Address
@@ -47,8 +50,9 @@ _NOT_OURS: Final = (errno.EINVAL, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 class Whereabouts:
     """Watches `announced`, and calls `moved` with the address that has come in its place.
 
-    `targets` are those to be reached, in groups: the first group is asked about that has a route at all. `is_candidate`
-    leaves out what nobody is to be told. `problem` is empty, or says that there is no address.
+    `targets` are those to be reached, in groups: the first group is asked about that has a route at all. `source` tells
+    from which address packets to one of them should come; `is_candidate` leaves out what nobody is to be told.
+    `problem` is empty, or says that there is no address.
     """
 
     def __init__(
@@ -58,8 +62,8 @@ class Whereabouts:
         is_candidate: Callable[[Address], bool],
         moved: Callable[[Address], None],
         *,
+        source: Callable[[Endpoint], Address | None],
         is_ours: Callable[[Address], bool] | None = None,
-        source: Callable[[Endpoint], Address | None] | None = None,
     ) -> None:
         self.problem = ""
         self._announced = announced
@@ -67,7 +71,7 @@ class Whereabouts:
         self._is_candidate = is_candidate
         self._moved = moved
         self._is_ours = is_ours or is_of_this_host
-        self._source = source or source_towards
+        self._source = source
         self._seen: Address | None = None
 
     async def run(self) -> None:
@@ -123,6 +127,16 @@ def source_towards(endpoint: Endpoint) -> Address | None:
         except OSError:
             return None
         return ip_address(str(asking.getsockname()[0]).partition("%")[0])
+
+
+def first_address(interface: str) -> IPv4Address | None:
+    """The first IPv4 address of an interface; None without one, or without the interface."""
+    with _datagram_socket(socket.AF_INET) as asking:
+        try:
+            answer = fcntl.ioctl(asking, SIOCGIFADDR, struct.pack("=15sx24x", interface.encode()))
+        except OSError:
+            return None
+    return IPv4Address(answer[20:24])
 
 
 def is_announceable(address: Address) -> bool:

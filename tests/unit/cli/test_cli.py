@@ -203,6 +203,7 @@ def test_nothing_given_means_the_originals_defaults(run, plans):
         bind_addr="0.0.0.0",
         announced=bytes(10) + b"\xff\xff\xc0\xa8\x01\x0a",
         follow=True,
+        bind_iface="",
         cluster_port=7946,
         profile="mesh",
         meta_format="auto",

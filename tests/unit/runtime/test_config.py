@@ -154,6 +154,7 @@ def config(**changes: object) -> AgentConfig:
         "bind_addr": "0.0.0.0",
         "announced": bytes(10) + b"\xff\xff\xc0\x00\x02\x01",
         "follow": True,
+        "bind_iface": "",
         "cluster_port": 7946,
         "profile": "mesh",
         "meta_format": "auto",

@@ -11,6 +11,7 @@ from wesher.runtime.whereabouts import (
     MOST_ASKED,
     Address,
     Whereabouts,
+    first_address,
     is_announceable,
     is_of_this_host,
     source_towards,
@@ -153,6 +154,12 @@ def test_so_many_members_are_asked_about_and_no_more():
 def test_the_kernel_knows_which_addresses_are_this_hosts(text, ours):
     """No packet is sent for that, and none could be: there is no listener whose errors would come back."""
     assert is_of_this_host(ip_address(text)) is ours
+
+
+def test_the_kernel_knows_an_interfaces_address():
+    """None where there is no such interface."""
+    assert first_address("lo") == IPv4Address("127.0.0.1")
+    assert first_address("nosuchinterface") is None
 
 
 def test_the_kernel_knows_where_packets_would_come_from():
