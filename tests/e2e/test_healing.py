@@ -146,17 +146,27 @@ def gossip_address(node: Node, name: str) -> str | None:
 def test_an_address_that_changes_under_a_running_node_is_followed_by_all(
     layout: Layout, make_lab: Callable[[int], Lab]
 ) -> None:
-    """Nobody restarts anything; and nobody's key is another afterwards."""
+    """Nobody restarts anything; nobody's key is another afterwards, and its tunnels were never taken away."""
     nodes = make_lab(4).nodes
     join_up(layout.start, nodes)
     moved, others = nodes[3], nodes[:3]
     keys = [public_key(node) for node in nodes]
+    shaken = [handshake(node, moved) for node in others]
     move(moved, "192.168.77.44")
     for node in others:
         until(lambda n=node: gossip_address(n, moved.name) == "192.168.77.44:7946", 10, f"{node.name} follows it")
+    assert shaken == [handshake(node, moved) for node in others]
     await_mesh(nodes)
     assert keys == [public_key(node) for node in nodes]
     assert status(moved)["problems"] == []
+
+
+def handshake(node: Node, other: Node) -> str:
+    """When the two shook hands last, by the node's device: a peer that is taken away and comes back has not."""
+    shown = node.run("wg", "show", "wgoverlay", "latest-handshakes").stdout.splitlines()
+    (when,) = (line.split()[1] for line in shown if line.split()[0] == public_key(other))
+    assert when != "0"
+    return when
 
 
 def test_an_address_that_comes_back_costs_nothing(make_lab: Callable[[int], Lab]) -> None:

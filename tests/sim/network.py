@@ -17,7 +17,7 @@ peers read, and no node asks to be woken in the past.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from itertools import count
@@ -285,12 +285,12 @@ class VirtualNetwork(Underlay):
         host.stopped_until = max(host.stopped_until, self.now + seconds)
         self.at(host.stopped_until, lambda: self._wake_up(host))
 
-    def move(self, host: Host, to: Endpoint) -> None:
+    def move(self, host: Host, to: Endpoint, *, confidants: Collection[str] = ()) -> None:
         """The host has another address from now on, and its node is told."""
         self.vacate(host)
         host.at = to
         self.settle_at(host)
-        host.node.move(to.ip.packed, self.now)
+        host.node.move(to.ip.packed, self.now, confidants=confidants)
         self.settle(host)
 
     def slow(self, host: Host, seconds: float) -> None:

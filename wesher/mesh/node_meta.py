@@ -192,6 +192,12 @@ def overlay_addr(data: bytes | None) -> IPv4Address | IPv6Address | None:
     return found.overlay_addr if isinstance(found, NodeMeta) else None
 
 
+def has_claim(data: bytes) -> bool:
+    """Whether these are the bytes of a node of ours: a Go node's hold no claim."""
+    found = _decoded(data)
+    return isinstance(found, NodeMeta) and found.claim is not None
+
+
 @lru_cache(maxsize=8000)  # twice the highest --max-peers: metadata changes rarely and is asked for at every event
 def _decoded(data: bytes) -> NodeMeta | MetaFault:
     """The fault is remembered too, or who sends what does not parse would have it parsed at every event."""

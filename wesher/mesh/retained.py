@@ -2,13 +2,15 @@
 
     failed     a member died: its peer stays as it is in force, for `retain_failed` seconds
     adopted    peers of an earlier run of this agent, until gossip has told what became of them
+    moving     a member has left and is announced elsewhere: its peer stays until that counts, for a quarter of a minute
+               at most, and its connections with it
 
-What gossip knows of the name decides:
+Of the first two, what gossip knows of the name decides:
 
                              failed                      adopted
     ALIVE, SUSPECT           over: its own record counts the same
     DEAD                     until its time is up        becomes failed, if in force
-    LEFT                     over                        over
+    LEFT                     over, unless it is moving   over
     nothing, or no longer    until its time is up        until 30 s after the first exchange; without one, for ever
 
 What is claimed by a live member is that member's (see desired). Who has lost his place to one does not come back when
@@ -41,6 +43,7 @@ class Retained:
         self._retain_failed = retain_failed
         self._failed: dict[str, float] = {}
         self._adopted: dict[str, Peer] = {}
+        self._moving: dict[str, float] = {}
         self._forgotten: set[str] = set()
         self._confirm_until: float | None = None
 
@@ -58,6 +61,10 @@ class Retained:
         """Take over peers of an earlier run; later ones replace earlier ones of the same name."""
         self._adopted.update((peer.name, peer) for peer in peers)
 
+    def expect(self, name: str, until: float) -> None:
+        """`name` has left to come back at another address: its peer stays until then."""
+        self._moving[name] = until
+
     def exchanged(self, now: float) -> None:
         """A push/pull has succeeded: from the first on, who is not mentioned is not there."""
         if self._confirm_until is None:
@@ -67,6 +74,7 @@ class Retained:
         """`name` is forgotten: it goes at once, and does not stay for having failed."""
         self._failed.pop(name, None)
         self._adopted.pop(name, None)
+        self._moving.pop(name, None)
         self._forgotten.add(name)
 
     def update(self, members: Iterable[Member], in_force: Mapping[str, Peer], now: float) -> tuple[Peer, ...]:
@@ -77,11 +85,16 @@ class Retained:
         known = {member.name: member for member in members}
         self._update_failed(known, in_force, now)
         self._update_adopted(known, in_force, now)
-        return (*(in_force[name] for name in self._failed), *self._adopted.values())
+        self._moving = {
+            name: until
+            for name, until in self._moving.items()
+            if now < until and name in in_force and name in known and known[name].state is NodeState.LEFT
+        }
+        return (*(in_force[name] for name in (*self._failed, *self._moving)), *self._adopted.values())
 
     def next_change(self) -> float | None:
         """When `update` will keep fewer, if nothing happens before."""
-        times = list(self._failed.values())
+        times = [*self._failed.values(), *self._moving.values()]
         if self._adopted and self._confirm_until is not None:
             times.append(self._confirm_until)
         return min(times, default=None)

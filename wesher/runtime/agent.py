@@ -39,7 +39,7 @@ from wesher.config import AgentConfig, Contact
 from wesher.mesh.addresses import Moves, first_incarnation
 from wesher.mesh.holders import Holders, holders
 from wesher.mesh.meta_form import FormChoice, parse_meta_format
-from wesher.mesh.node_meta import Claim, NodeMeta, encode
+from wesher.mesh.node_meta import Claim, NodeMeta, encode, has_claim
 from wesher.mesh.rejoin import Backoff, Turns
 from wesher.mesh.remembered import Remembered
 from wesher.mesh.retained import Retained, saved_peers
@@ -85,8 +85,10 @@ from wesher.swim.event import Event as SwimEvent
 from wesher.swim.io import Endpoint, from_wire
 from wesher.swim.members import CLOCK_IS_SET
 from wesher.swim.node import Identity, Node
+from wesher.swim.succession import PATIENCE
 from wesher.version import VERSION
 from wesher.wire.keyring import Keyring
+from wesher.wire.messages import NodeState
 
 HELPER_FD: Final = 3
 CONFIG_FD: Final = 4
@@ -542,9 +544,13 @@ class Agent:
                 "next start binds that"
             )
         log.warning("address %s is gone from this host: the others are told of %s", before, address)
-        self._node.move(sixteen_bytes(address), monotonic())
+        self._node.move(sixteen_bytes(address), monotonic(), confidants=self._others_of_ours())
         if self._gossip is not None:
             self._gossip.settle()
+
+    def _others_of_ours(self) -> set[str]:
+        """The members that are no Go nodes: those have a claim in their metadata."""
+        return {member.name for member in self._node.members() if has_claim(member.meta)}
 
     def _choose_form(self) -> None:
         """Announce metadata in the form that this mesh's Go members read, now or when they have been so for a while."""
@@ -650,6 +656,8 @@ class Agent:
         match event:
             case Joined(member) | Updated(member) | Gone(member):
                 log.info("member %s: %s", ascii(member.name), type(event).__name__.lower())
+                if member.state is NodeState.LEFT and self._node.is_claimed(member.name):
+                    self._retained.expect(member.name, monotonic() + PATIENCE)
                 self._peers.change()
                 self._moving.changed()
                 self._unsaved.set()

@@ -7,6 +7,7 @@ each node gossips only what it believes. News about ourselves that is wrong is o
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from math import inf
 from typing import Final
@@ -81,6 +82,10 @@ class Membership:
         assert member is not None  # noqa: S101 - put there at birth and never reaped
         return member
 
+    def is_claimed(self, name: str) -> bool:
+        """Whether somebody who has gone is announced elsewhere, and whether that counts is being looked into."""
+        return self._succession.is_claimed(name)
+
     # --- of our own will
 
     def enter(self, meta: bytes, incarnation: int, now: float) -> None:
@@ -112,11 +117,18 @@ class Membership:
         self._relocation.end()
         self._bury(self.me, Dead(self.me.incarnation, self._identity.name, self._identity.name), now)
 
-    def move(self, addr: bytes, now: float) -> None:
-        """Leave where we were; we enter at `addr` when that is known."""
+    def move(self, addr: bytes, confidants: Collection[str], now: float) -> None:
+        """Leave where we were; we enter at `addr` when that is known. The `confidants` hear of both now."""
+        leave = Dead(self.me.incarnation, self._identity.name, self._identity.name)
         if self._relocation.begin(now):
-            self._bury(self.me, Dead(self.me.incarnation, self._identity.name, self._identity.name), now)
+            self._bury(self.me, leave, now)
+        else:  # what they were told before is to be outbid
+            self._members.put(replace(self.me, incarnation=self._next_incarnation()))
         self._identity.move(addr)
+        arrival = replace(self.me.as_alive(), addr=addr, incarnation=self._next_incarnation())
+        for member in self._members:
+            if member.is_live and member.name in confidants:
+                self._outbox.send_only(member.endpoint, leave, arrival)
 
     def forget(self, name: str, now: float) -> None:
         """Have everybody forget `name` and every life of it until today; nothing comes of it where it is alive."""

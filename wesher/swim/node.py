@@ -15,7 +15,7 @@ Here is what ties them together: which input goes where, and what is due when.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -135,6 +135,10 @@ class Node:
         """This node's own record."""
         return self._membership.me
 
+    def is_claimed(self, name: str) -> bool:
+        """Whether somebody who has gone is announced elsewhere, and whether that counts is being looked into."""
+        return self._membership.is_claimed(name)
+
     @property
     def health_score(self) -> int:
         """0 is well; see awareness."""
@@ -192,10 +196,13 @@ class Node:
             self._gossip_at = now
             self._check_leave(now)
 
-    def move(self, addr: bytes, now: float) -> None:
-        """This host has another address instead of the announced one: 4 or 16 bytes. No longer while leaving."""
+    def move(self, addr: bytes, now: float, *, confidants: Collection[str] = ()) -> None:
+        """This host has another address instead of the announced one: 4 or 16 bytes. No longer while leaving.
+
+        `confidants` are the names of those who are not Go nodes (see relocation).
+        """
         if not self._leaving.has_begun and addr != self.identity.addr:
-            self._membership.move(addr, now)
+            self._membership.move(addr, confidants, now)
 
     def forget(self, name: str, now: float) -> None:
         """Have every node drop a member that is not alive; Forgotten follows. One that lives comes back by itself."""

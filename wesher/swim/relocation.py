@@ -6,7 +6,9 @@ address has failed. So the node says of itself what is true, that nobody lives t
 stopped there and started here; who forges that leave of a node which does live there gets no further than before.
 
 The leave goes first and alone: whoever hears the other first takes it for a conflict, and a Go node complains. Who has
-missed the leave follows when it holds the old address for dead.
+missed the leave follows when it holds the old address for dead. Only those who read a packet's messages in their order,
+as nodes of ours do and Go nodes do not, are told both at once, so that they know this leave for what it is, and look
+for us at the new address from the beginning.
 """
 
 from __future__ import annotations

@@ -64,6 +64,10 @@ class Succession:
         if news.node not in self._claims and len(self._claims) < MAX_CLAIMS:
             self._claims[news.node] = _Claim(news, now + PATIENCE, now, at_home)
 
+    def is_claimed(self, name: str) -> bool:
+        """Whether there is a claim to be settled."""
+        return name in self._claims
+
     def wait(self, news: Alive, now: float) -> None:
         """Somebody announces himself elsewhere under a name whose holder counts as alive, or died in a later life.
 

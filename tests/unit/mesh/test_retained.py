@@ -52,6 +52,44 @@ def adopting(*peers: Peer) -> Retained:
     return retained
 
 
+# --- members that move
+
+
+def moving(until: float = 15.0) -> tuple[Retained, Member]:
+    """A member that has left, to come back elsewhere by then; and how gossip has it."""
+    retained, left = Retained(KEEP), member("a", state=LEFT)
+    retained.expect("a", until)
+    assert retained.update([ME, left, member("b")], IN_FORCE, 1.0) == (A,)
+    return retained, left
+
+
+def test_a_member_that_has_left_to_come_back_elsewhere_keeps_its_peer_meanwhile():
+    """Until the time is up."""
+    retained, left = moving()
+    assert retained.next_change() == 15.0
+    assert retained.update([ME, left], IN_FORCE, 14.9) == (A,)
+    assert retained.update([ME, left], IN_FORCE, 15.0) == ()
+    assert retained.next_change() is None
+
+
+@pytest.mark.parametrize("known", [[member("a")], [], [member("a", state=DEAD)], [member("a", state=SUSPECT)]])
+def test_whatever_else_becomes_of_who_moves_ends_that(known):
+    """It is back, or forgotten, or has come back and died: the next leave is one like others."""
+    retained, left = moving()
+    died = bool(known) and known[0].state is DEAD
+    assert retained.update([ME, *known], IN_FORCE, 2.0) == ((A,) if died else ())
+    assert retained.update([ME, left], IN_FORCE, 3.0) == ()
+
+
+def test_who_moves_and_is_forgotten_or_no_longer_in_force_is_not_kept():
+    """As it is with those who failed."""
+    retained, left = moving()
+    assert retained.update([ME, left], {"b": B}, 2.0) == ()
+    retained, left = moving()
+    retained.forget("a")
+    assert retained.update([ME, left], IN_FORCE, 2.0) == ()
+
+
 # --- members that died
 
 

@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.swim.alone import HERE, STRANGER, alive, answers, held, hush, knowing, sealed, waiting
-from tests.unit.swim.virtual import PORT, START, TODAY, VirtualNetwork, endpoint
+from tests.unit.swim.alone import HERE, LAN, STRANGER, alive, answers, held, hush, knowing, packets, sealed, waiting
+from tests.unit.swim.test_succession import pass_time
+from tests.unit.swim.virtual import PORT, START, TODAY, VirtualNetwork, endpoint, make_node
 from wesher.swim.config import PROFILES, SwimConfig
-from wesher.swim.event import Conflict, LeaveFinished
+from wesher.swim.event import Conflict, Gone, Joined, LeaveFinished
+from wesher.swim.io import Endpoint
 from wesher.swim.member import Identity
 from wesher.swim.node import Node
 from wesher.swim.relocation import SPREADING, Relocation
 from wesher.wire.codec import encode
-from wesher.wire.messages import Alive, Dead, NodeState, Ping, Suspect
+from wesher.wire.messages import Alive, Dead, Message, NodeState, Ping, Suspect
 
 THERE = endpoint(50)
 
@@ -80,7 +82,7 @@ def test_a_second_change_meanwhile_only_changes_where_it_arrives():
     node.move(HERE.ip.packed, START + 1)
     assert waiting(node) == []
     node.handle_timer(START + SPREADING)
-    assert (node.me.state, node.me.endpoint, node.me.incarnation) == (NodeState.ALIVE, HERE, TODAY + 1)
+    assert (node.me.state, node.me.endpoint, node.me.incarnation) == (NodeState.ALIVE, HERE, TODAY + 2)
 
 
 def test_the_address_it_has_is_no_change():
@@ -138,8 +140,48 @@ def test_a_relocation_is_begun_once():
     assert relocation.begin(START + 5)
 
 
+def told(node: Node) -> list[tuple[Endpoint, tuple[Message, ...]]]:
+    """What the node sends to whom, of leaves and announcements only."""
+    found = [(to, tuple(m for m in messages if isinstance(m, Dead | Alive))) for to, messages in packets(node)]
+    return [(to, messages) for to, messages in found if messages]
+
+
+def test_who_reads_a_packet_in_order_is_told_both_at_once():
+    """Those who are alive, and nobody else. They believe it as they would a restart elsewhere."""
+    node = knowing("b", "c", "d", incarnation=TODAY, meta=b"mine")
+    node.receive_datagram(sealed(Dead(1, "d", "d")), STRANGER, START)
+    node.actions()
+    node.move(THERE.ip.packed, START, confidants={"a", "b", "d"})
+    leave, arrival = Dead(TODAY, "a", "a"), Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"mine")
+    assert told(node) == [(endpoint(2), (leave, arrival))]
+
+    other = make_node("z", endpoint(9))
+    other.receive_datagram(sealed(alive("a", 1, TODAY), leave, arrival), HERE, START)
+    assert [type(event) for event in other.events()] == [Joined, Gone]
+    assert held(other, "a").state is NodeState.LEFT
+    assert other.is_claimed("a")
+    assert not other.is_claimed("z")
+    pass_time(other, START + LAN.probe_interval)
+    assert (held(other, "a").state, held(other, "a").endpoint) == (NodeState.ALIVE, THERE)
+    assert not other.is_claimed("a")
+
+
+def test_what_was_told_is_outbid_when_it_changes_once_more():
+    """Who follows to the first of the two places follows to the second."""
+    node = knowing("b", incarnation=TODAY, meta=b"mine")
+    node.move(THERE.ip.packed, START, confidants={"b"})
+    node.actions()
+    node.move(HERE.ip.packed, START + 1, confidants={"b"})
+    arrival = Alive(TODAY + 2, "a", HERE.ip.packed, PORT, b"mine")
+    assert [messages[1] for _, messages in told(node)] == [arrival]
+    hush(node)
+    node.handle_timer(START + SPREADING)
+    assert encode(arrival) in waiting(node)
+
+
+@pytest.mark.parametrize("confidants", [(), ("n2", "n3", "n5")])
 @pytest.mark.parametrize("profile", PROFILES)
-def test_who_moves_alive_is_followed_by_all(profile):
+def test_who_moves_alive_is_followed_by_all(profile, confidants):
     """By gossip alone, with a probe of the old address; nobody finds a conflict, and the moved one loses nobody."""
     config = replace(SwimConfig.profile(profile), push_pull_interval=1000.0)
     network = VirtualNetwork(32, config=config)
@@ -148,7 +190,7 @@ def test_who_moves_alive_is_followed_by_all(profile):
         network.join(host, hosts[0])
     network.run(5)
     moved, others = hosts[5], hosts[:5]
-    network.move(moved, THERE)
+    network.move(moved, THERE, confidants=confidants)
     step = config.probe_interval * config.probe_overlap + config.gossip_interval + 1
     network.until(lambda: all(host.member("n6").endpoint == THERE for host in others), within=SPREADING + 3 * step)
     network.until(lambda: all("n6" in host.live() for host in others), within=step)
