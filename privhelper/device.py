@@ -50,6 +50,10 @@ class Device(Protocol):
         since WireGuard follows who roams; one of them that is not there does not come to be.
         """
 
+    def forget_sources(self) -> None:
+        """This host has lost an address: packets to peers come from whichever the kernel chooses, as if none had ever
+        been taken from them."""
+
     def status(self) -> list[PeerStatus]:
         """A reading of every peer."""
 

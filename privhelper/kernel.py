@@ -103,6 +103,9 @@ class KernelDevice:
             for start in range(0, len(rows), PEERS_A_MESSAGE):
                 self._set(("WGDEVICE_A_PEERS", rows[start : start + PEERS_A_MESSAGE]))
 
+    def forget_sources(self) -> None:
+        """The kernel does, where a source is gone."""
+
     def status(self) -> list[PeerStatus]:
         """A reading of every peer."""
         return self._read()[1]

@@ -52,6 +52,8 @@ class Tunnels:
         # Whether others may stand there too, since no write has been whole after the one that left them out. Only
         # that: who may stand there is the agent's to say, and with every write that breaks off it could say more.
         self._leftovers = False
+        # What this host was known to have when the device chose where its packets come from.
+        self._addresses: frozenset[Address] = frozenset()
 
     @property
     def backend(self) -> Backend:
@@ -141,7 +143,15 @@ class Tunnels:
             return []
         found: list[str] = []
         failures = []
-        for step in (self._repair_link, self._withdraw, self._repair_device, self._remind_link, self._repair_lines):
+        steps = (
+            self._repair_link,
+            self._withdraw,
+            self._repair_device,
+            self._move_sources,
+            self._remind_link,
+            self._repair_lines,
+        )
+        for step in steps:
             try:
                 found += step()
             except OSError as error:
@@ -198,6 +208,14 @@ class Tunnels:
             self._device.apply(foreign, wrong, [p.public_key for p in wrong if p.public_key in held.allowed_ips])
             found.append("peers")
         return found
+
+    def _move_sources(self) -> list[str]:
+        """Nothing was done to us where this host has lost an address, but packets may still want to come from there."""
+        addresses = self._link.surroundings().addresses
+        if not self._addresses <= addresses:
+            self._device.forget_sources()
+        self._addresses = addresses
+        return []
 
     def _remind_link(self) -> list[str]:
         """What a link that was half changed, or half made anew, has forgotten, it is told again."""

@@ -105,6 +105,11 @@ class UserspaceDevice:
         for start in range(0, len(rows), PEERS_A_SET):
             self._set([line for row in rows[start : start + PEERS_A_SET] for line in row])
 
+    def forget_sources(self) -> None:
+        """wireguard-go answers from the address that it was sent to, and goes on so when that is gone, until it hears
+        from the peer again; a client would hear nothing for long. It forgets when it is given its port, any port."""
+        self._set([f"listen_port={self._port}"])
+
     def status(self) -> list[PeerStatus]:
         """A reading of every peer."""
         answer = self._exchange("get=1\n\n")

@@ -336,6 +336,18 @@ def restore_brings_back_key_and_port_and_leaves_peers_alone(subject: Subject) ->
 
 
 @claim
+def forgetting_sources_changes_nothing_that_was_set(subject: Subject) -> None:
+    """Key, port and peers stay."""
+    key = subject.device.create(PORT)
+    subject.device.apply([], [A, B])
+    before = subject.device.holding()
+    subject.device.forget_sources()
+    assert before == subject.device.holding()
+    assert (key, PORT) == (subject.read().public_key, subject.read().port)
+    assert_has(subject, A, B)
+
+
+@claim
 def nothing_is_restored_after_destroy(subject: Subject) -> None:
     """The key is forgotten."""
     subject.device.create(PORT)

@@ -112,6 +112,10 @@ class FakeDevice:
             self.take_addresses(peer.public_key)
             self.allowed[peer.overlay_addr] = peer.public_key
 
+    def forget_sources(self) -> None:
+        """There are no packets."""
+        self.kernel.step("forget sources", None)
+
     def take_addresses(self, key: bytes) -> None:
         """Leave a peer without allowed IPs."""
         self.allowed = {address: owner for address, owner in self.allowed.items() if owner != key}

@@ -153,6 +153,7 @@ def test_an_address_that_changes_under_a_running_node_is_followed_by_all(
     keys = [public_key(node) for node in nodes]
     shaken = [handshake(node, moved) for node in others]
     move(moved, "192.168.77.44")
+    until(lambda: moved.ping(others[0].name), 5, "it reaches others, who have said nothing to it yet")
     for node in others:
         until(lambda n=node: gossip_address(n, moved.name) == "192.168.77.44:7946", 10, f"{node.name} follows it")
     assert shaken == [handshake(node, moved) for node in others]

@@ -397,6 +397,26 @@ def test_a_peer_whose_tunnel_is_whole_is_not_set_again() -> None:
     assert [("set", A)] == helper.done()
 
 
+def test_packets_no_longer_come_from_an_address_that_this_host_has_lost() -> None:
+    """Told once for each that goes, and again where that fails; one that comes is none that goes."""
+    helper = Helper().configured(A)
+    first, second = ip_address("192.0.2.50"), ip_address("192.0.2.51")
+
+    def repaired(*addresses: Address) -> int:
+        helper.link.around = Surroundings(addresses=frozenset(addresses))
+        assert [] == helper.tunnels.repair()
+        return [verb for verb, _ in helper.done()].count("forget sources")
+
+    assert (repaired(first), repaired(first), repaired(first, second)) == (0, 0, 0)
+    assert (repaired(second), repaired(second)) == (1, 0)
+    helper.link.around = Surroundings()
+    helper.kernel.fail_in(1)
+    with pytest.raises(OSError, match="the kernel says no"):
+        helper.tunnels.repair()
+    helper.kernel.recover()
+    assert (repaired(), repaired()) == (1, 0)
+
+
 ROAMED = ip_address("198.51.100.7")
 
 
