@@ -46,8 +46,29 @@ if (($# == 0)); then
   run mypy -p security.fuzz -p tests.mutants
   run mypy --follow-imports silent -p security.privileges
 fi
+tests=("$venv/bin/python" -m pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--durations=40})
 status=0
-run pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--durations=40} "$@" || status=$?
+if (($# == 0)); then
+  # What computes runs beside what mostly waits for daemons, and its output comes when it is over.
+  computing=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/unit)
+  waiting=(tests/contract tests/e2e tests/hostile tests/interop tests/vm)
+  for directory in $(find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u); do
+    if [[ " ${computing[*]} ${waiting[*]} " != *" $directory "* ]]; then
+      say "FAILED: $directory has tests, and dist/test.sh does not know of it"
+      exit 1
+    fi
+  done
+  said=$(mktemp)
+  # a shell's background ignores SIGINT, and so would every program that a test interrupts
+  env --default-signal=INT nice -n 5 "${tests[@]}" "${computing[@]}" >"$said" 2>&1 &
+  beside=$!
+  "${tests[@]}" "${waiting[@]}" || status=$?
+  wait "$beside" || status=$?
+  cat "$said"
+  rm "$said"
+else
+  "${tests[@]}" "$@" || status=$?
+fi
 if ((EUID != 0)); then
   say "NOT ROOT: every test marked 'root' or 'vm' was skipped (namespaces, real uids, /dev/net/tun, a guest)." \
     "Run them: sudo dist/test.sh"
