@@ -21,8 +21,8 @@ JUDGED: Final = ("agent", "helper", "logpipe")
 MEMORY: Final = 1024
 """kB by which a process may have grown between the two quarters."""
 
-DESCRIPTORS: Final = 1
-"""By which the median may differ: streams come and go."""
+DESCRIPTORS: Final = 8
+"""By which the median may differ: streams to those who are gone are under way, and more and more names are gone."""
 
 
 @dataclass(frozen=True, slots=True)

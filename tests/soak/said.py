@@ -19,12 +19,13 @@ ERRORS: Final = (
     ("wireguard-go is gone", ("killed",)),  # and what there is to be taken down has gone with it
     ("taking down: wireguard-go does not answer", ("killed",)),
     ("taking down: No such device", ("killed",)),
+    ("repair: wireguard-go does not answer", ("killed",)),
 )
 """How a line of level error may begin, and in what life."""
 
 NAMESAKE: Final = "not let in: the name "
-"""What a node may say too that has crashed and begins elsewhere: others have not buried it where it was. That it does not
-stay so, its status tells at the end."""
+"""What a node may say too that has crashed and begins elsewhere: it is not forgotten where it was. That it does
+not stay so, its status tells at the end."""
 
 WIREGUARD: Final = re.compile(r"(DEBUG|INFO|ERROR): \(\w+\) ")
 

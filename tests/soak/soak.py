@@ -250,8 +250,13 @@ class Soak:
         for seen in self._growths:
             with suppress(OSError):  # it has ended, which is complained of elsewhere
                 seen.look(self._now)
+        self._look_after_all()
+
+    def _look_after_all(self) -> None:
         for station in self.stations:
-            station.look()
+            if station.has_lost_one():
+                station.is_up = False
+                self.in_background(station, station.start)
 
     def _ping(self) -> None:
         self._pings = [ping for ping in self._pings if not ping.done()]
@@ -297,8 +302,8 @@ class Soak:
         for seen in self._growths:
             self._say(seen.told(after))
         (self._directory / "growth.tsv").write_text(growth.table(self._growths))
+        self._look_after_all()
         for station in self.stations:
-            station.look()
             station.read_all()
         return problems + self._complaints()
 
@@ -314,8 +319,7 @@ class Soak:
                 problems = problems or whole.wrong(self.stations)
             if not problems:
                 return time.monotonic() - begin
-            for station in self.stations:
-                station.look()
+            self._look_after_all()
             if time.monotonic() - begin > limit:
                 raise AssertionError(f"not right within {limit:.0f} s: {'; '.join(problems)}")
             time.sleep(0.5)
