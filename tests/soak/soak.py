@@ -310,6 +310,7 @@ class Soak:
     def _until_right(self, within: float) -> float:
         """Until devices, routes and hosts files are right and all nodes say they are well. Raises AssertionError."""
         begin, limit = time.monotonic(), bound(within)
+        told = [""]
         while True:
             if not (problems := whole.wrong(self.stations)):
                 self.tell("devices, routes and hosts files are right")
@@ -319,6 +320,9 @@ class Soak:
                 problems = problems or whole.wrong(self.stations)
             if not problems:
                 return time.monotonic() - begin
+            if problems != told:
+                self.tell(f"not right: {'; '.join(problems)}")
+                told = problems
             self._look_after_all()
             if time.monotonic() - begin > limit:
                 raise AssertionError(f"not right within {limit:.0f} s: {'; '.join(problems)}")
