@@ -142,7 +142,8 @@ def test_a_key_is_dropped_when_its_grace_is_over(make_lab: Callable[[int], Lab])
     until(lambda: len(listed(first)["keys"]) == 1, 75, "the former key is dropped")
     until(lambda: len(listed(second)["keys"]) == 1, 75, "and by the one that was killed")
     for node in nodes:
-        until(lambda n=node: keys_of(n) == {new}, 5, "the disk has it no more")
+        until(lambda n=node: keys_of(n) == {new}, 5, "the state file has it no more")
+        assert CLUSTER_KEY_TEXT not in node.run("sh", "-c", "cat /var/lib/wesher/*").stdout, "nor has another file"
     await_mesh(nodes)
     assert "is dropped" in running[1].stderr_text()
 

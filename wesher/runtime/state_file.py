@@ -2,8 +2,9 @@
 
 A new version is written beside it, synced and renamed over it: whatever happens meanwhile, a kill or a full disk, there
 is a whole file under the name, old or new. At no moment is there none, for a start that finds none makes a new cluster.
-What is about to be lost with the old one (what only a newer version or a human can read, or another cluster key) is
-therefore copied aside, never moved, and before the first byte of the new one. What is larger than any state file is not
+What is about to be lost with the old one (what only a newer version or a human can read, or a cluster key that the new
+one has not) is therefore copied aside, never moved, and before the first byte of the new one. A key that has given way
+to another is in the new one until its grace is over, and then nowhere. What is larger than any state file is not
 copied, so it stays, and no new one takes its place.
 
 wesher 0.2.6 had one file for all interfaces, `state.json`. As with the original's master it is read in place of a file
@@ -63,13 +64,14 @@ class StateFile:
     def save(self, state: SavedState) -> str | None:
         """Replace the file's content, if it changed. Raises OSError; the old file then stays.
 
-        Where the old file has another key or holds more than load understood, it is kept: returned, once, is its copy.
+        Where the old file has a key that the new one has not, or holds more than load understood, it is kept: returned,
+        once, is its copy.
         """
         content = render(state)
         if content == self._written:
             return None
         try:
-            if self._holds_more or self._key not in (None, state.cluster_key):
+            if self._holds_more or self._key not in (None, *_keys(state)):
                 self._aside = self.set_aside()
             self._put(content, self.path)
         except OSError as error:
@@ -132,6 +134,11 @@ class StateFile:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _keys(state: SavedState) -> tuple[bytes | None, ...]:
+    """All that are in it."""
+    return (state.cluster_key,) if state.keys is None else tuple(key.key for key in state.keys.held)
 
 
 def _read(path: str) -> SavedState | None:

@@ -18,13 +18,15 @@ from pathlib import Path
 import pytest
 
 from tests.lab.ci import skip_but_in_ci
+from wesher.mesh.rotation import Keys, elapse, fingerprint, install, use
 from wesher.mesh.saved_state import MAX_SIZE, OwnClaim, SavedNode, SavedState, StateError, parse, render
 from wesher.runtime.state_file import StateFile
 
 KEY = b"\x01" * 32
 OLD = SavedState(KEY, (SavedNode("node-b", "192.0.2.1", None),), None)
 NEW = SavedState(KEY, (), OwnClaim("node-a", 1, 0, 1))
-OTHER = SavedState(b"\x02" * 32, (), None)
+OTHER_KEY = b"\x02" * 32
+OTHER = SavedState(OTHER_KEY, (), None)
 NEWER = json.dumps(json.loads(render(OLD)) | {"Keys": ["what this version does not know"]}, indent=2).encode()
 DAMAGED = render(OLD)[:-20]
 LONGER = SavedState(KEY, OLD.nodes * 9, None)
@@ -122,6 +124,20 @@ def test_a_copy_that_stops_at_any_byte_leaves_the_file_that_is_to_be_kept(path, 
         assert os.listdir(path.parent) == [path.name]
     assert file.save(NEW) == f"{path}.old-1"
     assert (path.read_bytes(), Path(f"{path}.old-1").read_bytes()) == (render(NEW), former)
+
+
+def test_a_key_that_has_given_way_is_in_no_copy(path):
+    """The new file has it until its grace is over, and then nobody shall; one that the new file has not is kept."""
+    ring = install(Keys.of(KEY), OTHER_KEY, 200_000_000, 60)
+    used = use(ring, fingerprint(OTHER_KEY))
+    file = StateFile(str(path))
+    file.save(SavedState(KEY, (), None))
+    file.load()  # as after a restart, too
+    for keys in (ring, used, elapse(used, 61)):
+        assert file.save(SavedState(keys.primary.key, (), None, keys=keys)) is None
+    assert os.listdir(path.parent) == [path.name]
+    assert base64.b64encode(KEY) not in path.read_bytes()
+    assert file.save(OLD) == f"{path}.old-1"
 
 
 def in_another_process(work: Callable[[], object]) -> int:
