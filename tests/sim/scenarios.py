@@ -631,6 +631,58 @@ def chaos(cluster: Cluster) -> None:
     cluster.converge(machines, within=GREETING + VERDICT + WAIT + STREAM + SUSPICION + NEWS + SETS + 60)
 
 
+@scenario
+def everything(cluster: Cluster) -> None:
+    """Trouble of every kind, in a net of fourteen addresses where names meet, with machines that come back elsewhere
+    and operators who change the cluster key, all of it mixed; then calm, and who does not run is started.
+
+    As after `chaos`, but a name may be held by one that has to die first, which was told so in the cut's last moment:
+    GREETING + 2 * VERDICT + WAIT + STREAM + 2 * SUSPICION + NEWS. Then whoever has lost its address moves, MOVES, and
+    that has to spread: NEWS + SETS, and 60 for a helper whose kernel has refused several times. A last change of the
+    key reaches everybody as in `keys_change`, and nobody is lost by it.
+    """
+    rng = cluster.rng
+    cluster.overlay_net = IPv4Network("10.77.0.0/28")
+    machines = [cluster.add(name) for name in _meeting_names(cluster, rng.randint(2, 3), rng.randint(2, 4))]
+    for machine in machines:
+        machine.start(*cluster.others(machine))
+    cluster.converge(machines, within=GREETING + young(GREETING) + STREAM + SUSPICION + 2 * NEWS + MOVES + SETS)
+    commands = rng.randint(0, 2)
+    until = cluster.now + rng.uniform(20, 60)
+    while cluster.now < until:
+        machine = rng.choice(machines)
+        match rng.choice(("move", "key", "trouble", "trouble", "trouble")):
+            case "move":
+                cluster.tell(f"{machine.name} crashes, and comes back elsewhere")
+                machine.crash()
+                cluster.run(rng.uniform(1, 4))  # no machine starts twice in one second, by which incarnations count
+                machine.move(cluster.place())
+                machine.start(*rng.sample(cluster.others(machine), rng.randint(0, 2)))
+            case "key" if commands:
+                commands -= 1
+                cluster.tell(f"{machine.name}: key rotate")
+                machine.rotate(3600)
+            case _:
+                _trouble(cluster, machines)
+        cluster.run(rng.uniform(0.2, 4))
+    cluster.calm()
+    cluster.run(max(8.0, *(machine.still_for for machine in machines)))
+    for machine in machines:
+        if machine.life is None:
+            cluster.tell(f"{machine.name} is started")
+            machine.start(*cluster.others(machine))
+    found = GREETING + 2 * VERDICT + WAIT + STREAM + 2 * SUSPICION + NEWS
+    cluster.converge(machines, within=found + MOVES + NEWS + SETS + 60, lasts=0)  # a command may yet go on
+    before = _primaries(machines)
+    last = rng.choice(machines)
+    cluster.tell(f"{last.name}: key rotate, the last time")
+    last.rotate(3600)
+    cluster.until(
+        lambda: _primaries(machines).isdisjoint(before), within=3 * NEWS, what="everybody seals with a new key"
+    )
+    cluster.converge(machines, within=NEWS + SETS)
+
+
 def _trouble(cluster: Cluster, machines: Sequence[Machine]) -> None:
     rng = cluster.rng
     machine = rng.choice(machines)
