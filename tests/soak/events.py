@@ -49,8 +49,8 @@ def _stoppable_split(soak: Soak) -> list[Station]:
 
 
 def _in_reach(soak: Soak) -> list[Station]:
-    """Who runs and is not cut off."""
-    return [s for s in soak.stations if s.is_up and s not in soak.cut_off]
+    """Who runs and is not cut off, unless keys have changed a moment ago: so many and no more are held at once."""
+    return [s for s in soak.stations if s.is_up and s not in soak.cut_off] if soak.may_rotate else []
 
 
 def _movable(soak: Soak) -> list[Station]:
@@ -136,7 +136,7 @@ def _readdress(soak: Soak, station: Station) -> str:
 
 
 def _rotate(soak: Soak, station: Station) -> str:
-    soak.in_background(station, partial(station.node.wesher, "key", "rotate", "--grace", "60s"))
+    soak.rotate(station)
     return f"{station.name}: key rotate"
 
 

@@ -23,7 +23,7 @@ from threading import Event as Flag
 from typing import Final
 
 from privhelper.addressing import Network
-from tests.lab import Lab, Node, bound, until
+from tests.lab import Lab, Node, bound, until, wesher_command
 from tests.soak import bounds, growth, said, whole
 from tests.soak.events import EVENTS, draw
 from tests.soak.growth import Growth
@@ -38,6 +38,20 @@ PING_EVERY: Final = 1.0
 TICK: Final = 0.05
 CALM_AFTER: Final = 90.0
 """Seconds that stops and starts under way may take at the end."""
+
+GRACE: Final = 240.0
+"""Of a key that is replaced: longer than anybody is away or cut off, with what it takes to be found again."""
+
+LONGEST_CUT: Final = 90.0
+"""Seconds after which a cut is healed, if no event has done so."""
+
+KEYS_EVERY: Final = 120.0
+"""Seconds between two key rotations at least: so that there is mostly room for one more key."""
+
+WAIT_FOR_ALL: Final = 20.0
+NO_ROOM: Final = "keys are held, as many as there may be"
+BROKEN_OFF: Final = ("not all have it within", "not all use it within", "not everybody has the new key", NO_ROOM)
+"""How a rotation may end while members come and go; the next one goes on with it."""
 
 AT_FIRST: Final = 300.0
 """Seconds in which memory comes to rest; of a short run, a quarter."""
@@ -85,6 +99,8 @@ class Soak:
         self._say = say
         self._begin = time.monotonic()
         self._islands: list[list[Station]] = []
+        self._cut_at: dict[int, float] = {}
+        self._rotated_at = -KEYS_EVERY
         self._calm = Flag()
         self._threads = ThreadPoolExecutor(len(lab.nodes) + 2)
         self._under_way: dict[Future[object], Station | None] = {}
@@ -156,9 +172,32 @@ class Soak:
         """Do something that takes time, and hear of it if it fails."""
         self._under_way[self._threads.submit(work)] = station
 
+    @property
+    def may_rotate(self) -> bool:
+        """Whether the last time is long enough ago."""
+        return self._now - self._rotated_at >= KEYS_EVERY
+
+    def rotate(self, station: Station) -> None:
+        """Have a machine change the cluster key, with a patience that members who come and go may exceed."""
+        self._rotated_at = self._now
+        words = ("key", "rotate", "--grace", f"{GRACE:g}", "--wait", f"{WAIT_FOR_ALL:g}")
+
+        def command() -> None:
+            name = station.name
+            done = station.node.run(wesher_command(), *words, check=False, timeout=3 * WAIT_FOR_ALL + 30)
+            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            self.tell(f"{name}: key rotate: {done.returncode}: {' '.join(last)}")
+            self.happened[f"rotate: exit {done.returncode}"] += 1
+            gone = not station.is_up or station.name != name
+            if done.returncode != 0 and not gone and not any(words in done.stderr for words in BROKEN_OFF):
+                station.complaints.append(f"{name}: key rotate: {done.stderr.strip()}")
+
+        self.in_background(station, command)
+
     def cut(self, group: list[Station]) -> str:
         """Put some machines on a network of their own."""
         self._islands.append(group)
+        self._cut_at[id(group)] = self._now
         self._divide()
         return f"cut off: {', '.join(station.name for station in group)}"
 
@@ -235,6 +274,9 @@ class Soak:
             if self._now >= 60 * minute:
                 self._report(minute)
                 minute += 1
+            for island in self._islands[:]:
+                if self._now - self._cut_at[id(island)] > LONGEST_CUT:
+                    self.tell(f"long enough: {self.heal(island[0])}")
             self._reap()
             time.sleep(TICK)
 
@@ -295,6 +337,7 @@ class Soak:
         seconds = self._until_right(bounds.to_be_whole(len(self.stations)))
         self._say(f"exactly right {seconds:.1f} s after the last machine was started")
         problems = self._unanswered()
+        problems += self._one_key()
         problems += whole.wrong(self.stations)
         problems += self._descriptors()
         after = min(AT_FIRST, self._seconds / 4)
@@ -331,6 +374,22 @@ class Soak:
     def _unanswered(self) -> list[str]:
         """Everybody pings everybody by name."""
         return [line for station in self.stations for line in whole.silent(station, self.stations)]
+
+    def _one_key(self) -> list[str]:
+        """A last rotation reaches everybody; whatever was begun before is over with it."""
+        if "key rotate" in self.lacks:
+            return []
+        node, words, said = self.stations[0].node, ("key", "rotate", "--grace", "60"), ["", ""]
+
+        def rotated() -> bool:
+            done = node.run(wesher_command(), *words, check=False, timeout=300)
+            said[:] = [done.stdout, done.stderr]
+            return done.returncode == 0 or NO_ROOM not in done.stderr
+
+        until(rotated, 2 * GRACE, "there is room for one more key")
+        keys = {station.node.wesher("key", "show").stdout for station in self.stations}
+        problems = [f"the last key rotate: {said}"] if said[1] else []
+        return problems + ([f"{len(keys)} keys are in use"] if len(keys) != 1 else [])
 
     def _descriptors(self) -> list[str]:
         """At rest witnesses have as many as before the first event."""
