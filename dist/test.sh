@@ -50,7 +50,7 @@ tests=("$venv/bin/python" -m pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--d
 status=0
 if (($# == 0)); then
   # What computes runs beside what mostly waits for daemons, and its output comes when it is over.
-  computing=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/unit)
+  computing=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/soak tests/unit)
   waiting=(tests/contract tests/e2e tests/hostile tests/interop tests/vm)
   for directory in $(find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u); do
     if [[ " ${computing[*]} ${waiting[*]} " != *" $directory "* ]]; then
