@@ -86,6 +86,15 @@ def test_who_was_named_is_found_whenever_it_comes(make_lab: Callable[[int], Lab]
     await_mesh(nodes)
 
 
+def test_who_is_named_and_is_the_node_itself_is_not_looked_for(make_lab: Callable[[int], Lab]) -> None:
+    """One list for all nodes, and this one by another of its addresses: nobody is missing, and nobody is dialled."""
+    (node,) = make_lab(1).nodes
+    node.run("ip", "address", "add", "192.168.78.1/24", "dev", "eth0")
+    running = start(node, "--join", f"{node.address},192.168.78.1,127.0.0.1", "--log-level", "info")
+    until(lambda: status(node)["problems"] == [], 5, "it is not waiting for itself")
+    assert "could not join" not in running.stderr_text()
+
+
 def test_a_reload_looks_for_whoever_is_missing_at_once(layout: Layout, make_lab: Callable[[int], Lab]) -> None:
     """A node that has waited for long, and would for seconds yet, tries again when it is told to, by a name that means
     another address by now."""

@@ -65,7 +65,7 @@ from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
 from wesher.runtime.views import graph
-from wesher.runtime.whereabouts import Whereabouts, first_address, is_announceable, source_towards
+from wesher.runtime.whereabouts import Whereabouts, first_address, is_announceable, is_of_this_host, source_towards
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import (
     Ahead,
@@ -603,7 +603,10 @@ class Agent:
         return [named(), healing.run()] if self._config.join else [remembered()]
 
     def _is_own(self, endpoint: Endpoint) -> bool:
-        return endpoint == self._node.me.endpoint
+        """By whichever of this host's addresses, where gossip is bound to all of them."""
+        if endpoint.port != self._node.identity.port or not ip_address(self._config.bind_addr).is_unspecified:
+            return endpoint == self._node.identity.endpoint
+        return endpoint == self._node.identity.endpoint or is_of_this_host(endpoint.ip)
 
     async def _until_stopped(self, work: list[Coroutine[Any, Any, None]]) -> None:
         """Run `work` beside each other until stop, or until the helper or one of them fails."""
