@@ -8,9 +8,11 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 
 import pytest
 
+from privhelper.addressing import derive
 from tests.e2e.layouts import Layout
 from tests.e2e.mesh import (
     AGENT_UID,
@@ -353,12 +355,6 @@ def plug_in(node: Node, address: str) -> None:
             "10.4.0.0/16",
             "a local network is as wide as the overlay net 10.4.0.0/16; give another --overlay-net",
         ),
-        (
-            "10.59.73.1/24",
-            "10.0.0.0/8",
-            "overlay address 10.59.73.60 of node1 lies in this host's network 10.59.73.0/24; "
-            "give another --overlay-net",
-        ),
     ],
 )
 def test_an_overlay_that_a_local_network_would_swallow_is_refused(
@@ -370,6 +366,16 @@ def test_an_overlay_that_a_local_network_would_swallow_is_refused(
     assert refusal(prepared, *LAUNCHED, "--overlay-net", overlay_net) == (1, line)
     start_wireguard(prepared)
     assert refusal(prepared, *HELPER, "--overlay-net", overlay_net) == (1, line)
+
+
+def test_a_network_over_the_first_address_is_a_warning_and_the_next_is_taken(node: Node, layout: Layout) -> None:
+    """Also where the agent has taken a later one long ago, and the helper cannot know."""
+    plug_in(node, "10.59.73.1/24")
+
+    running = layout.start(node)
+
+    until(lambda: status(node)["node"]["overlay_addr"] == str(derive(ip_network("10.0.0.0/8"), b"node1", 1)), 10, "up")
+    assert "and this node cannot have its first, 10.59.73.60" in running.stderr_text()
 
 
 def test_a_narrower_network_elsewhere_is_a_warning(node: Node, layout: Layout) -> None:

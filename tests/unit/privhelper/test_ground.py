@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from privhelper.addressing import derive
+from privhelper.addressing import derive, is_edge
 from privhelper.ground import NoGround, check
 from tests.unit.privhelper.over_fakes import NET, PINNED
 
@@ -15,6 +15,9 @@ OWN = derive(NET, b"self", 0)
 WIDE = ip_network((OWN, 9), strict=False)
 NET6 = ip_network("fd00::/8")
 OWN6 = derive(NET6, b"self", 0)
+ALL = [f"{derive(NET, b'self', attempt)}/32" for attempt in range(16)]
+ALL6 = [f"{derive(NET6, b'self', attempt)}/128" for attempt in range(16)]
+HALVES = ["10.0.0.0/9", "10.128.0.0/9"]
 
 
 @pytest.mark.parametrize(
@@ -22,12 +25,12 @@ OWN6 = derive(NET6, b"self", 0)
     [
         (NET, ["10.0.0.0/8"], True, "a local network is as wide as the overlay net 10.0.0.0/8; give another"),
         (NET, ["10.0.0.0/8", "10.1.0.0/16", f"{OWN}/32"], True, "as wide as the overlay net"),
-        (NET, [f"{OWN}/32"], True, f"overlay address {OWN} of self lies in this host's network {OWN}/32; give another"),
-        (NET, [f"{OWN}/32", str(WIDE)], True, f"in this host's network {WIDE};"),
-        (NET, ["10.0.0.0/24", f"{ip_network((OWN, 24), strict=False)}"], True, "lies in this host's network"),
+        (NET, ALL, True, f"overlay address {OWN} of self lies in this host's network {OWN}/32; give another --over"),
+        (NET, [*ALL, str(WIDE)], True, f"in this host's network {WIDE};"),
+        (NET, HALVES, True, "lies in this host's network"),
         (NET6, [], False, "the overlay fd00::/8 needs IPv6, which is disabled on this host; enable it"),
         (NET6, ["fd00::/8"], True, "as wide as the overlay net"),
-        (NET6, [f"{OWN6}/128"], True, f"overlay address {OWN6} of self"),
+        (NET6, ALL6, True, f"overlay address {OWN6} of self"),
     ],
 )  # fmt: skip
 def test_what_is_in_the_overlays_way(net: object, networks: list[str], has_ipv6: bool, why: str) -> None:
@@ -52,6 +55,25 @@ def test_narrower_networks_elsewhere_are_one_warning(networks: list[str], named:
     assert warning is not None
     assert named in warning
     assert "\n" not in warning
+
+
+@pytest.mark.parametrize("last", range(16))
+def test_one_address_that_is_left_is_enough(last: int) -> None:
+    """The first is said to be none of those; whichever other one is left, that is the agent's to find."""
+    warning = check(PINNED, map(ip_network, [net for net in ALL if net != ALL[last]]), has_ipv6=True)
+    assert warning is not None
+    assert warning.endswith(f"refused, and this node cannot have its first, {OWN}" if last else "will be refused")
+
+
+def test_a_nets_first_and_last_address_are_no_way_out() -> None:
+    """Of a net of four, with the two others covered."""
+    small = replace(PINNED, overlay_net=ip_network("10.0.0.0/30"), node_name="node2")
+    assert {str(derive(small.overlay_net, b"node2", attempt))[-1] for attempt in range(16)} == set("0123")
+    own = derive(small.overlay_net, b"node2", 0)
+    assert not is_edge(small.overlay_net, own)
+    assert check(small, [ip_network(own)], has_ipv6=True) is not None
+    with pytest.raises(NoGround):
+        check(small, [ip_network("10.0.0.1"), ip_network("10.0.0.2")], has_ipv6=True)
 
 
 @pytest.mark.parametrize("address", ["10.9.8.7", "10.9.8.8"])
