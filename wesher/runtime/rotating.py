@@ -82,11 +82,13 @@ class Rotating:
 
     def hear(self, record: KeyRecord) -> None:
         """A member tells of a key."""
+        self._pass_time()
         self._take(rotation.hear(self.keys, record, seconds_since_2020()))
 
     def reread(self, saved: Keys) -> None:
         """What the state file has, in which an operator may have put another key."""
         today = seconds_since_2020()
+        self._pass_time()
         keys = self.keys
         for held in saved.held:
             if held.epoch > 0:
@@ -216,6 +218,7 @@ class Rotating:
             self._take(rotation.use(self.keys, key.fingerprint))
 
     def _take(self, keys: Keys) -> None:
+        """What has begun to wait in `keys` has its whole time from now on: pass what went by before you make them."""
         if keys is not self.keys:
             before, self.keys = self.keys, keys
             self._tell(before)
