@@ -730,9 +730,12 @@ class Agent:
             await self._save()
             await asyncio.sleep(SAVE_AT_MOST_EVERY)
 
-    async def _save(self) -> bool:
-        """Write the state file, in the worker thread: a slow disk must not delay an ack. Whether it could be."""
-        self._saved = self._state()
+    async def _save(self, keys: Keys | None = None) -> bool:
+        """Write the state file, in the worker thread: a slow disk must not delay an ack. Whether it could be.
+
+        keys: those that are about to be held, else those that are.
+        """
+        self._saved = self._state(keys or self._rotating.keys)
         path, before = self._file.path, self._file.unwritable
         try:
             aside = await asyncio.get_running_loop().run_in_executor(None, self._file.save, self._saved)
@@ -746,15 +749,15 @@ class Agent:
             log.warning("state file %s: the former file is kept as %s", path, aside)
         return True
 
-    def _state(self) -> SavedState:
+    def _state(self, keys: Keys) -> SavedState:
         self._remembered.observe(self._node.members(), seconds_since_2020())
         me, claim = self._node.me, self._standing.claim
         return SavedState(
-            cluster_key=self._rotating.keys.primary.key,
+            cluster_key=keys.primary.key,
             nodes=self._remembered.nodes,
             own=OwnClaim(me.name, me.incarnation, claim.attempt, claim.claim_time),
             meta_form=self._form.current,
-            keys=self._rotating.keys,
+            keys=keys,
         )
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -54,15 +53,16 @@ log = logging.getLogger("agent")
 class Rotating:
     """Keeps `keys` true to what is heard, and `node` true to `keys`.
 
-    `save` writes the state file, and returns whether it could; `announce` has the node announce its metadata, which
-    hold `announced`. `look` tells who has which key; `is_new`, whether something is worth a line in the log.
+    `save` writes the state file with the keys given, and returns whether it could; `announce` has the node announce
+    its metadata, which hold `announced`. `look` tells who has which key; `is_new`, whether something is worth a line
+    in the log.
     """
 
     def __init__(
         self,
         keys: Keys,
         node: Node,
-        save: Callable[[], Awaitable[bool]],
+        save: Callable[[Keys], Awaitable[bool]],
         announce: Callable[[], None],
         look: Callable[[], Holders],
         is_new: Callable[[object], bool],
@@ -153,24 +153,25 @@ class Rotating:
         self._without_go()
         self._pass_time()
         found = self._look()
-        coming = self.keys.unfinished
-        if coming is None:
-            try:
-                keys = rotation.install(self.keys, secrets.token_bytes(KEY_SIZE), seconds_since_2020(), grace)
-            except NoRoom:
-                raise Declined(
-                    f"{len(self.keys.held)} keys are held, as many as there may be; wait until the grace of one is "
-                    "over: see wesher key list"
-                ) from None
-            coming = keys.unfinished
-            assert coming is not None  # noqa: S101 - just put there
-            if not words.get("dry_run"):
-                await self._keep(keys)
-                log.info("cluster key %s: given out", coming.fingerprint.hex())
-            name = None if words.get("dry_run") else coming.fingerprint.hex()
-            return {"new": True, "fingerprint": name, "grace": coming.grace, "absent": list(found.absent)}
-        name = coming.fingerprint.hex()
-        return {"new": False, "fingerprint": name, "grace": coming.grace, "absent": list(found.absent)}
+        key, today = secrets.token_bytes(KEY_SIZE), seconds_since_2020()
+
+        def with_one_coming(keys: Keys) -> Keys:
+            return keys if keys.unfinished is not None else rotation.install(keys, key, today, grace)
+
+        try:
+            keys = with_one_coming(self.keys) if words.get("dry_run") else await self._keep(with_one_coming)
+        except NoRoom:
+            raise Declined(
+                f"{len(self.keys.held)} keys are held, as many as there may be; wait until the grace of one is over: "
+                "see wesher key list"
+            ) from None
+        coming = keys.unfinished
+        assert coming is not None  # noqa: S101 - it was there, or was just put there
+        is_new = coming.key == key
+        name = None if is_new and words.get("dry_run") else coming.fingerprint.hex()
+        if is_new and name is not None:
+            log.info("cluster key %s: given out", name)
+        return {"new": is_new, "fingerprint": name, "grace": coming.grace, "absent": list(found.absent)}
 
     async def use(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Have everybody seal with the key that was given out, once everybody has it. Raises Declined."""
@@ -184,18 +185,19 @@ class Rotating:
         lacking = [name for name in self._look().without(key.fingerprint) if name not in excused]
         if lacking:
             raise Declined(f"not everybody has the new key: {_some(lacking)}")
-        await self._keep(rotation.use(self.keys, key.fingerprint))
+        await self._keep(lambda keys: rotation.use(keys, key.fingerprint))
         return {"fingerprint": key.fingerprint.hex()}
 
     async def replace(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Go on with the key in `words` and no other, on this node alone and at once. Raises Declined."""
         try:
             key = base64.b64decode(str(words.get("cluster_key", "")), validate=True)
-        except binascii.Error:
+        except ValueError:  # also for what is not ASCII
             key = b""
         if len(key) != KEY_SIZE:
             raise Declined("a cluster key is the base64 of 32 bytes")
-        await self._keep(rotation.put_in_place(self.keys, key, seconds_since_2020()))
+        today = seconds_since_2020()
+        await self._keep(lambda keys: rotation.put_in_place(keys, key, today))
         return {"fingerprint": rotation.fingerprint(key).hex()}
 
     def _without_go(self) -> None:
@@ -224,23 +226,25 @@ class Rotating:
             self._tell(before)
             self._changed.set()
 
-    async def _keep(self, keys: Keys) -> None:
-        """For a command, which is refused where the disk does not take it."""
+    async def _keep(self, change: Callable[[Keys], Keys]) -> Keys:
+        """For a command, which is refused where the disk does not take it. What is heard meanwhile is changed too."""
         async with self._applying:
-            before, self.keys = self.keys, keys
-            if not await self._save():
-                self.keys = before
+            self._pass_time()
+            keys = change(self.keys)
+            if keys is not self.keys and not await self._save(keys):
                 raise Declined("the state file cannot be written, see the log; nothing has changed")
-        self._tell(before)
-        self._changed.set()
+        self._pass_time()
+        self._take(change(self.keys))
+        keys = self.keys
         await self._apply()
+        return keys
 
     async def _apply(self) -> bool:
         """Bring disk, node and announcement to what `keys` says; False where the disk does not take it."""
         async with self._applying:
             self._pass_time()
             keys = self.keys
-            saved = keys.fingerprints == self.announced or await self._save()
+            saved = keys.fingerprints == self.announced or await self._save(keys)
             self._node.hold_keys(keys.ring, keys.records)
             if saved and keys.fingerprints != self.announced:
                 self.announced = keys.fingerprints

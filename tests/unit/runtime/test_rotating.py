@@ -9,33 +9,31 @@ import pytest
 
 from tests.unit.swim.virtual import endpoint, make_node
 from wesher.mesh.holders import Holders
-from wesher.mesh.rotation import UNUSED, Keys
+from wesher.mesh.rotation import UNUSED, Keys, fingerprint
 from wesher.runtime import rotating
+from wesher.runtime.control import Declined
 from wesher.runtime.rotating import AT_MOST_EVERY, Rotating
 from wesher.wire.words import KeyPhase, KeyRecord
 
 TODAY = 217_000_000
 DAY = 86_400
-FIRST, SECOND = (bytes([number]) * 32 for number in range(1, 3))
+FIRST, SECOND, THIRD = (bytes([number]) * 32 for number in range(1, 4))
 
 
 class Disk:
     """A state file: `write` may be held up, and fail. `has` is what was written last."""
 
     def __init__(self) -> None:
-        self.rotating: Rotating | None = None
         self.has: Keys | None = None
         self.is_full = False
         self.free = asyncio.Event()
         self.free.set()
 
-    async def write(self) -> bool:
-        """As the agent's: what is held when it begins is what is written."""
-        assert self.rotating is not None
-        content = self.rotating.keys
+    async def write(self, keys: Keys) -> bool:
+        """As the agent's."""
         await self.free.wait()
         if not self.is_full:
-            self.has = content
+            self.has = keys
         return not self.is_full
 
 
@@ -50,7 +48,7 @@ def with_rotating(
     async def begin() -> None:
         disk = Disk()
         everybody = Holders({}, (), ())
-        disk.rotating = Rotating(
+        changing = Rotating(
             Keys.of(FIRST),
             make_node("me", endpoint(1)),
             disk.write,
@@ -58,19 +56,19 @@ def with_rotating(
             lambda: everybody,
             lambda _: True,
         )
-        following = asyncio.create_task(disk.rotating.run())
+        following = asyncio.create_task(changing.run())
         try:
-            await run(disk.rotating, disk, now)
+            await run(changing, disk, now)
         finally:
             following.cancel()
 
     asyncio.run(begin())
 
 
-async def until_saved(disk: Disk) -> None:
+async def until_saved(changing: Rotating, disk: Disk) -> None:
     """Until the disk has what is held."""
     async with asyncio.timeout(10):
-        while disk.rotating is None or disk.has != disk.rotating.keys:
+        while disk.has is None or disk.has.ring != changing.keys.ring:
             await asyncio.sleep(AT_MOST_EVERY)
 
 
@@ -86,8 +84,71 @@ def test_a_key_has_its_whole_time_however_long_the_node_ran_before(monkeypatch, 
         await asyncio.sleep(0)
         now[0] += 30 * DAY
         changing.hear(KeyRecord(SECOND, TODAY, 3600, phase))
-        await until_saved(disk)
+        await until_saved(changing, disk)
         assert key in changing.keys.ring
         assert [held.left for held in changing.keys.held if held.key == key] == [lasts]
+
+    with_rotating(monkeypatch, run)
+
+
+def test_what_is_heard_while_a_command_waits_for_the_disk_is_held_too(monkeypatch):
+    """Another operator's key comes just then; forgotten here, it would seal what this node does not understand."""
+
+    async def run(changing: Rotating, disk: Disk, _now: list[float]) -> None:
+        disk.free.clear()
+        changing.hear(KeyRecord(SECOND, TODAY, 3600, KeyPhase.INSTALLED))
+        await asyncio.sleep(0)
+        command = asyncio.create_task(changing.use({"fingerprint": fingerprint(SECOND).hex()}))
+        await asyncio.sleep(0)
+        changing.hear(KeyRecord(THIRD, TODAY, 3600, KeyPhase.INSTALLED))
+        disk.free.set()
+        await command
+        await until_saved(changing, disk)
+        assert set(changing.keys.ring) == {FIRST, SECOND, THIRD}
+        assert changing.keys.primary.key == SECOND
+
+    with_rotating(monkeypatch, run)
+
+
+def test_what_is_heard_while_a_command_fails_is_held_too(monkeypatch):
+    """A full disk refuses the command, not what others tell."""
+
+    async def run(changing: Rotating, disk: Disk, _now: list[float]) -> None:
+        disk.free.clear()
+        disk.is_full = True
+        command = asyncio.create_task(changing.rotate({"grace": 3600}))
+        await asyncio.sleep(0)
+        changing.hear(KeyRecord(SECOND, TODAY, 3600, KeyPhase.INSTALLED))
+        disk.free.set()
+        with pytest.raises(Declined, match="cannot be written"):
+            await command
+        assert set(changing.keys.ring) == {FIRST, SECOND}
+
+    with_rotating(monkeypatch, run)
+
+
+def test_two_commands_at_once_give_out_one_key(monkeypatch):
+    """The second goes on with the first one's."""
+
+    async def run(changing: Rotating, disk: Disk, _now: list[float]) -> None:
+        disk.free.clear()
+        commands = asyncio.gather(*(changing.rotate({"grace": 3600}) for _ in range(2)))
+        await asyncio.sleep(0)
+        disk.free.set()
+        answers = await commands
+        await until_saved(changing, disk)
+        assert sorted(answer["new"] for answer in answers) == [False, True]
+        assert {answer["fingerprint"] for answer in answers} == {changing.keys.fingerprints[1].hex()}
+
+    with_rotating(monkeypatch, run)
+
+
+@pytest.mark.parametrize("text", ["", "é" * 44, "A" * 44, 5, None], ids=str)
+def test_what_is_no_cluster_key_is_declined(monkeypatch, text):
+    """Whoever may use the control socket gets an answer, and no traceback."""
+
+    async def run(changing: Rotating, _disk: Disk, _now: list[float]) -> None:
+        with pytest.raises(Declined, match="base64 of 32 bytes"):
+            await changing.replace({"cluster_key": text})
 
     with_rotating(monkeypatch, run)
