@@ -7,7 +7,9 @@ matter in which order records come, who was cut off, or whether two halves of a 
 have heard of each other hold the same keys and seal with the same, the highest (epoch, fingerprint) that is used.
 
     heard of a key that is   unknown                         held               dropped
-    INSTALLED                hold it, if there is room       the higher epoch   ignore
+    INSTALLED                hold it, if there is room, or   the higher epoch   ignore
+                             in place of a lower one that
+                             is not used yet
     USED                     hold it, if there is room, or   USED from now on   ignore, unless it was
                              in place of one not used yet                       dropped before it was used
 
@@ -18,6 +20,8 @@ have heard of each other hold the same keys and seal with the same, the highest 
 
 Those times are counted while the node runs, so that no clock that is set, and no month in a drawer, ends them early.
 Whoever has the cluster key can make records too; hence the bounds on epochs, on graces from below, and on the number.
+That is higher for what is heard than for what is given out: parts of a cut mesh that each changed keys as often as they
+may have to hold all of them together, or they do not understand each other when they meet.
 """
 
 from __future__ import annotations
@@ -40,6 +44,9 @@ SHORTEST_GRACE: Final = 60
 
 UNUSED: Final = 86_400.0
 """Seconds after which a key that was given out and never used is dropped."""
+
+MAX_HELD: Final = 12
+"""Keys in the ring: those of three parts of a mesh, which began with one and gave out MAX_KEYS - 1 each, and some."""
 
 MAX_DROPPED: Final = 32
 """Keys remembered as dropped, the latest."""
@@ -105,7 +112,7 @@ class Keys:
     def __post_init__(self) -> None:
         if not any(key.phase is KeyPhase.USED for key in self.held):
             raise ValueError("no key to seal with")
-        if len(self.held) > MAX_KEYS or len({key.key for key in self.held}) != len(self.held):
+        if len(self.held) > MAX_HELD or len({key.key for key in self.held}) != len(self.held):
             raise ValueError("too many keys, or one twice")
 
     @classmethod
@@ -186,7 +193,7 @@ def hear(keys: Keys, record: KeyRecord, seconds_since_2020: int) -> Keys:
 
 
 def install(keys: Keys, key: bytes, seconds_since_2020: int, grace: int) -> Keys:
-    """Begin to change to a new `key`. Raises NoRoom."""
+    """Begin to change to a new `key`. Raises NoRoom where MAX_KEYS are held."""
     if len(keys.held) >= MAX_KEYS:
         raise NoRoom
     new = HeldKey(key, _next_epoch(keys, seconds_since_2020), KeyPhase.INSTALLED, max(grace, SHORTEST_GRACE))
@@ -247,13 +254,13 @@ def _changed(keys: Keys, held: tuple[HeldKey, ...]) -> Keys:
 
 
 def _with_room(keys: Keys, heard: HeldKey) -> tuple[HeldKey, ...] | None:
-    """The held keys beside which one more has room. Nothing was ever sealed with one that was not used."""
-    if len(keys.held) < MAX_KEYS:
+    """The held keys beside which `heard` has room. Nothing was ever sealed with one that was not used."""
+    if len(keys.held) < MAX_HELD:
         return keys.held
     unused = [key for key in keys.held if key.phase is KeyPhase.INSTALLED]
-    if not unused or heard.phase is KeyPhase.INSTALLED:
+    lowest = min(unused, key=lambda key: key.rank, default=None)
+    if lowest is None or (heard.phase is KeyPhase.INSTALLED and heard.rank < lowest.rank):
         return None
-    lowest = min(unused, key=lambda key: key.rank)
     return tuple(key for key in keys.held if key is not lowest)
 
 

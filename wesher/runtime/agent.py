@@ -39,7 +39,7 @@ from wesher.config import AgentConfig, Contact
 from wesher.mesh.addresses import Moves, first_incarnation
 from wesher.mesh.holders import Holders, holders
 from wesher.mesh.meta_form import FormChoice, parse_meta_format
-from wesher.mesh.node_meta import Claim, NodeMeta, encode, has_claim
+from wesher.mesh.node_meta import MAX_KEYS, Claim, NodeMeta, encode, has_claim
 from wesher.mesh.rejoin import Backoff, Turns
 from wesher.mesh.remembered import Remembered
 from wesher.mesh.retained import Retained, saved_peers
@@ -499,8 +499,9 @@ class Agent:
         )
 
     def _meta(self, keys: tuple[bytes, ...]) -> bytes:
-        standing = self._standing
-        return encode(NodeMeta(standing.address, standing.pinned.public_key, self._form.current, standing.claim, keys))
+        """With as many of the fingerprints as there is room for: what seals, and what is coming, are the first."""
+        standing, told = self._standing, keys[:MAX_KEYS]
+        return encode(NodeMeta(standing.address, standing.pinned.public_key, self._form.current, standing.claim, told))
 
     def _announce(self) -> None:
         """What this node says about itself has changed."""

@@ -270,7 +270,8 @@ class Rotating:
             )
         known = {key.key for key in before.held}
         for key in self.keys.held:
-            if key.key not in known and key.phase is KeyPhase.INSTALLED:
+            is_coming = key.key not in known and key.phase is KeyPhase.INSTALLED
+            if is_coming and self._is_new(("coming", key.fingerprint)):
                 log.info("cluster key %s: held, and not used yet", key.fingerprint.hex())
         for name in {key.fingerprint for key in before.held} - {key.fingerprint for key in self.keys.held}:
             if self._is_new(("dropped", name)):

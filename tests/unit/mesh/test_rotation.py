@@ -13,6 +13,7 @@ from wesher.mesh import rotation
 from wesher.mesh.node_meta import MAX_KEYS
 from wesher.mesh.rotation import (
     MAX_DROPPED,
+    MAX_HELD,
     SHORTEST_GRACE,
     UNUSED,
     Dropped,
@@ -138,25 +139,76 @@ def test_no_grace_is_shorter_than_a_minute(said, kept):
     assert left(hear(Keys.of(FIRST), record(SECOND, phase=USED, grace=said), NOW))[FIRST] == kept
 
 
-def full() -> Keys:
-    """A ring without room: one key seals, two were replaced, one is coming."""
+def busy() -> Keys:
+    """As many keys as may be given out: one seals, two were replaced, one is coming."""
     keys = hear(rotated(), record(THIRD, NOW + 1, USED), NOW + 1)
     keys = hear(keys, record(FOURTH, NOW + 2), NOW + 2)
     assert len(keys.held) == MAX_KEYS
     return keys
 
 
-def test_a_full_ring_takes_no_key_that_is_not_used():
+OTHERS = [bytes([number]) * 32 for number in range(100, 100 + MAX_HELD - MAX_KEYS)]
+
+
+def full() -> Keys:
+    """A ring without room: one key seals, all others but one were replaced, one is coming."""
+    keys = busy()
+    for epoch, key in enumerate(OTHERS, 1):
+        keys = hear(keys, record(key, epoch, USED), NOW)
+    assert len(keys.held) == MAX_HELD
+    return keys
+
+
+def test_a_full_ring_takes_no_key_that_is_not_used_and_lower():
     """None is dropped before its time."""
     keys = full()
-    assert hear(keys, record(FIFTH, NOW + 3), NOW + 3) is keys
+    assert hear(keys, record(FIFTH, NOW + 1), NOW + 3) is keys
+
+
+def test_in_a_full_ring_a_key_that_is_not_used_takes_the_place_of_a_lower_one():
+    """So it does not matter which of many was heard first: all hold the same, and somebody's can be used."""
+    keys = hear(full(), record(FIFTH, NOW + 3), NOW + 3)
+    assert set(keys.ring) == {FIRST, SECOND, THIRD, *OTHERS, FIFTH}
 
 
 def test_in_a_full_ring_a_used_key_takes_the_place_of_one_that_never_was():
     """Nothing was sealed with that; and others seal with this."""
     keys = hear(full(), record(FIFTH, NOW + 3, USED), NOW + 3)
     assert keys.primary.key == FIFTH
-    assert set(keys.ring) == {FIRST, SECOND, THIRD, FIFTH}
+    assert set(keys.ring) == {FIRST, SECOND, THIRD, *OTHERS, FIFTH}
+
+
+def met(*parts: Keys) -> list[Keys]:
+    """Parts of a mesh that have told each other everything."""
+    rings = list(parts)
+    for _ in range(2):
+        for told in list(rings):
+            for word in told.records:
+                rings = [hear(keys, word, NOW) for keys in rings]
+    return rings
+
+
+def changed_apart(part: int, times: int) -> Keys:
+    """A part of a mesh of the first key, where an operator changed keys so often."""
+    keys = Keys.of(FIRST)
+    for number in range(times):
+        new = bytes([100 + part, number]) * 16
+        keys = use(install(keys, new, NOW - part, DAY), fingerprint(new))
+    return keys
+
+
+def test_parts_that_changed_keys_as_often_as_they_may_agree_when_they_meet():
+    """Where a part had no room for the others' newest, neither would understand what the other seals."""
+    with pytest.raises(NoRoom):
+        changed_apart(1, MAX_KEYS)
+    rings = met(*(changed_apart(part, MAX_KEYS - 1) for part in range(3)))
+    assert len({keys.ring for keys in rings}) == 1
+
+
+def test_however_many_give_out_a_key_at_once_the_same_are_held_by_all():
+    """As where every machine's calendar has the command at midnight. Else none could be used until all are dropped."""
+    rings = met(*(install(Keys.of(FIRST), bytes([number]) * 32, NOW, DAY) for number in range(10, 40)))
+    assert len({keys.ring for keys in rings}) == 1
 
 
 def test_of_two_that_were_never_used_the_younger_stays():
@@ -165,7 +217,9 @@ def test_of_two_that_were_never_used_the_younger_stays():
     assert keys.unfinished is not None
     assert keys.unfinished.key == FOURTH
     assert keys.ring == (SECOND, FOURTH, THIRD, FIRST)
-    assert set(hear(keys, record(FIFTH, NOW + 3, USED), NOW + 3).ring) == {FIRST, SECOND, FOURTH, FIFTH}
+    for key in OTHERS:
+        keys = hear(keys, record(key, 1, USED), NOW)
+    assert set(hear(keys, record(FIFTH, NOW + 3, USED), NOW + 3).ring) == {FIRST, SECOND, *OTHERS, FOURTH, FIFTH}
 
 
 def test_a_ring_full_of_used_keys_takes_none():
@@ -275,7 +329,7 @@ def test_a_new_key_is_higher_than_all_that_are_held():
 def test_no_key_is_given_out_where_there_is_no_room():
     """Nobody could take it."""
     with pytest.raises(NoRoom):
-        install(full(), FIFTH, NOW, DAY)
+        install(busy(), FIFTH, NOW, DAY)
 
 
 def test_the_first_key_is_not_told():
@@ -286,7 +340,7 @@ def test_the_first_key_is_not_told():
 
 def test_a_key_put_in_place_leaves_no_other():
     """The former has leaked: no grace."""
-    keys = put_in_place(full(), FIFTH, NOW)
+    keys = put_in_place(busy(), FIFTH, NOW)
     assert keys.ring == (FIFTH,)
     assert {gone.fingerprint for gone in keys.dropped} == set(map(fingerprint, (FIRST, SECOND, THIRD, FOURTH)))
     for key in (FIRST, SECOND, THIRD, FOURTH):
@@ -371,7 +425,7 @@ def test_no_key_that_was_used_is_dropped_before_its_grace(steps):
             keys = hear(keys, step, NOW)
             sealed_at[before.primary.key] = clock
         sealed_at[keys.primary.key] = clock
-        assert 1 <= len(keys.held) <= MAX_KEYS
+        assert 1 <= len(keys.held) <= MAX_HELD
         assert keys.ring[0] == keys.primary.key
         for gone in {key.key for key in before.held} - {key.key for key in keys.held}:
             if gone in sealed_at:
@@ -391,7 +445,7 @@ def test_no_key_that_was_used_is_dropped_before_its_grace(steps):
         lambda: Keys(()),
         lambda: Keys((HeldKey(FIRST, phase=COMING),)),
         lambda: Keys((HeldKey(FIRST), HeldKey(FIRST, epoch=1))),
-        lambda: Keys(tuple(HeldKey(bytes([number]) * 32) for number in range(MAX_KEYS + 1))),
+        lambda: Keys(tuple(HeldKey(bytes([number]) * 32) for number in range(MAX_HELD + 1))),
     ],
 )
 def test_keys_that_make_no_sense_are_refused(bad):
