@@ -44,6 +44,7 @@ if (($# == 0)); then
   run mypy
   run mypy tests/lab tests/vm/guest.py tests/vm/marker.py
   run mypy -p security.fuzz -p tests.mutants
+  run mypy --follow-imports silent -p tests.soak
   run mypy --follow-imports silent -p security.privileges
 fi
 tests=("$venv/bin/python" -m pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--durations=40})

@@ -26,4 +26,5 @@ RETAIN: Final = 60.0
 def to_be_whole(machines: int) -> float:
     """Seconds until every device, route and hosts line is right."""
     gone = max(RETAIN, MESH.gossip_to_the_dead + 2 * machines * MESH.probe_interval)
-    return START + VERDICT + WAIT + STREAM + suspicion(machines) + NEWS + SETS + MOVES + gone
+    seconds: float = START + VERDICT + WAIT + STREAM + suspicion(machines) + NEWS + SETS + MOVES + gone
+    return seconds

@@ -1,9 +1,10 @@
 """What a process keeps: memory and descriptors, looked at again and again, and whether they have grown.
 
 Memory is compared by medians: those of the first and the last quarter of what was seen after the first minutes, in
-which Python's allocator and the mesh's memory of who was there come to rest. A median does not care about a storm that
-happens to be under way. Descriptors are compared twice: so, and exactly, at rest before the first event and after the
-last.
+which Python's allocator comes to rest. A median does not care about a storm that happens to be under way. An agent
+remembers who was there, so it may grow with every name that is gone, by what such a name costs.
+
+Descriptors are compared twice: so, and exactly, at rest before the first event and after the last.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ JUDGED: Final = ("agent", "helper", "logpipe")
 
 MEMORY: Final = 1024
 """kB by which a process may have grown between the two quarters."""
+
+A_NAME: Final = 6
+"""kB by which an agent may have grown for each name that has gone between them: a name has 0.4 kB in the state file,
+and 2.5 while the file is made; what the allocator keeps of that, and what else is known of it, is as much again."""
 
 DESCRIPTORS: Final = 8
 """By which the median may differ: streams to those who are gone are under way, and more and more names are gone."""
@@ -59,15 +64,16 @@ class Growth:
         size = max(1, len(seen) // 4)
         return seen[:size], seen[-size:]
 
-    def problems(self, after: float) -> Iterator[str]:
-        """In what it has grown."""
+    def problems(self, after: float, gone: Iterable[float] = ()) -> Iterator[str]:
+        """In what it has grown; `gone`: when names have gone for good."""
         if self.program not in JUDGED:
             return
         first, last = self.quarters(after)
-        for what, allowed, unit in (("rss", MEMORY, " kB"), ("descriptors", DESCRIPTORS, "")):
+        names = sum(first[0].at <= at <= last[-1].at for at in gone) if self.program == "agent" else 0
+        for what, allowed, unit in (("rss", MEMORY + names * A_NAME, " kB"), ("descriptors", DESCRIPTORS, "")):
             before, now = (median(getattr(one, what) for one in part) for part in (first, last))
             if now - before > allowed:
-                yield f"{self.whose}'s {self.program}: {what} {before:g}{unit}, then {now:g}{unit}"
+                yield f"{self.whose}'s {self.program}: {what} {before:g}{unit}, then {now:g}{unit}, {names} names gone"
 
     def told(self, after: float) -> str:
         """In a line."""

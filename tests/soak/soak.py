@@ -72,6 +72,10 @@ ABILITIES: Final[dict[str, Callable[[Node], bool]]] = {
 """What an event may need that not every version of the program can."""
 
 
+class Undone(Exception):
+    """What was being done to a machine has failed: nobody knows how it is now."""
+
+
 class Soak:
     """One run. `say` is for whoever watches; everything else goes to files in `directory`."""
 
@@ -107,6 +111,7 @@ class Soak:
         self._pings: list[Future[object]] = []
         self._story = (directory / "story.txt").open("w", buffering=1)
         self._growths: list[Growth] = []
+        self._names_gone: list[float] = []
         self._at_rest: dict[int, int] = {}
         self._free = deque(f"192.168.77.{last}" for last in range(len(lab.nodes) + 1, LAST_ADDRESS))
         self.stations = [self._station(number, node) for number, node in enumerate(lab.nodes)]
@@ -118,7 +123,6 @@ class Soak:
         witnesses = max(2, len(nodes) // 5)
         contacts = [witness.address for witness in nodes[:2]] if number in (witnesses, witnesses + 1) else []
         return Station(
-            self.lab,
             node,
             layout=SPLIT if number % 2 else LAUNCHED,
             witness=number < witnesses,
@@ -156,6 +160,7 @@ class Soak:
         def go_and_come() -> None:
             end()
             if name:
+                self._names_gone.append(self._now)
                 station.rename(name)
             if address:
                 former = station.node.address
@@ -234,7 +239,7 @@ class Soak:
             self._join()
             self._trouble()
             problems = self._judge()
-        except AssertionError as error:
+        except (AssertionError, Undone) as error:
             problems = [str(error), *self._complaints()]
         if problems:
             self._dump(problems)
@@ -307,12 +312,16 @@ class Soak:
             source, target = self.rng.sample(there, 2)
             self._pings.append(self._threads.submit(source.node.ping, target.name))
 
+    def _nothing_is_under_way(self) -> bool:
+        self._reap()
+        return not self._under_way
+
     def _reap(self) -> None:
         for done in [future for future in self._under_way if future.done()]:
             station = self._under_way.pop(done)
             if (error := done.exception()) is not None:
                 self.tell(f"{station and station.name}: {error!r}")
-                raise AssertionError(f"{station and station.name}: {error!r}") from error
+                raise Undone(f"{station and station.name}: {error!r}") from error
 
     def _report(self, minute: int) -> None:
         away = sum(not station.is_up for station in self.stations)
@@ -333,7 +342,7 @@ class Soak:
         self.tell("calm")
         self.heal_all()
         self._calm.set()
-        until(lambda: self._reap() or not self._under_way, CALM_AFTER, "everybody who was away runs again")
+        until(self._nothing_is_under_way, CALM_AFTER, "everybody who was away runs again")
         seconds = self._until_right(bounds.to_be_whole(len(self.stations)))
         self._say(f"exactly right {seconds:.1f} s after the last machine was started")
         problems = self._unanswered()
@@ -341,7 +350,7 @@ class Soak:
         problems += whole.wrong(self.stations)
         problems += self._descriptors()
         after = min(AT_FIRST, self._seconds / 4)
-        problems += (problem for seen in self._growths for problem in seen.problems(after))
+        problems += (problem for seen in self._growths for problem in seen.problems(after, self._names_gone))
         for seen in self._growths:
             self._say(seen.told(after))
         (self._directory / "growth.tsv").write_text(growth.table(self._growths))

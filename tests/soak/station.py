@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -28,12 +28,12 @@ from tests.e2e.split import (
     start_wireguard,
     without,
 )
-from tests.lab import Daemon, Lab, Node, bound, until, wesher_command
+from tests.lab import Daemon, Node, bound, until, wesher_command
 from tests.soak.said import complaints
 
 LAUNCHED, SPLIT = "launched", "split"
 
-TAKES: Final = {
+TAKES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     LAUNCHED: {"helper": ("wesher",), "agent": ("wesher",), "wireguard-go": ("wesher",)},
     SPLIT: {
         "helper": ("helper", "agent"),
@@ -61,14 +61,13 @@ class Life:
 
 
 class Station:
-    """A machine of `lab`. `witness`: nobody stops it, so that what grows in it grows for the whole of the run.
+    """A machine of the lab. `witness`: nobody stops it, so that what grows in it grows for the whole of the run.
 
     `contacts`: names to `--join` at each start; else it has none but at its first, and finds the others by its state.
     """
 
     def __init__(
         self,
-        lab: Lab,
         node: Node,
         *,
         layout: str,
@@ -88,7 +87,6 @@ class Station:
         self.is_up = False
         """Whether it should be running: False from when somebody is at it until it has been started again."""
         self.operators_own = node.hosts()
-        self._lab = lab
         self._contacts = contacts
         self._options = ("--overlay-net", str(net), "--log-level", "info", "--log-format", "json", *options)
         self._lives: dict[str, Life] = {}

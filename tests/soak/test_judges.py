@@ -66,6 +66,16 @@ def test_memory_that_grows_is_told_and_a_storm_is_not() -> None:
     assert not list(seen(early, rest).problems(20))
 
 
+def test_what_names_that_are_gone_cost_is_no_growth() -> None:
+    """Of an agent, and only for those that went between the quarters."""
+    growth = seen([1000 + 60 * at for at in range(40)], [10] * 40)
+    assert list(growth.problems(0))
+    assert not list(growth.problems(0, [20.0] * 200))
+    assert list(growth.problems(0, [40.0] * 200))
+    growth.program = "helper"
+    assert list(growth.problems(0, [20.0] * 200))
+
+
 def test_descriptors_that_stay_open_are_told() -> None:
     """One that happens to be open in most looks is not yet a leak."""
     rest = [1000] * 40
