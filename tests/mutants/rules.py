@@ -53,6 +53,7 @@ SETS: Final = {
             "wesher.swim.membership": ALL,
             "wesher.swim.suspicion": ALL,
             "wesher.swim.succession": ALL,
+            "wesher.swim.relocation": ALL,
             "wesher.swim.forgetting": ALL,
             "wesher.swim.looking": ALL,
             "wesher.swim.broadcast": ALL,

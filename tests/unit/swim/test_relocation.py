@@ -68,7 +68,7 @@ def test_between_the_two_nothing_makes_it_announce_itself():
     hush(node)
     node.update_meta(b"newer", START + 1)
     node.receive_datagram(sealed(Suspect(TODAY, "a", "b"), Dead(TODAY, "a", "b")), STRANGER, START + 1)
-    node.set_calendar(1000, START + 1)
+    node.set_calendar(TODAY - 3 * 86_400, START + 1)
     assert waiting(node) == []
     node.set_calendar(TODAY, START + 1)
     node.handle_timer(START + SPREADING)
