@@ -324,14 +324,19 @@ def _meta_form(ours: _Json) -> MetaForm | None:
 
 
 def _keys(ours: _Json, cluster_key: bytes | None) -> Keys | None:
-    """All of them, or none: then the cluster key goes on alone, as it does where somebody has written in another."""
+    """All of them, or none: then the cluster key goes on alone, as it does where somebody has written in another.
+
+    Every key but the one that seals is dropped at some time: that one never, or nothing would be left to seal with.
+    """
     match ours:
         case {"keys": list(held), "droppedkeys": list(dropped)} if len(held) + len(dropped) <= _MOST_KEYS:
             try:
                 keys = Keys(tuple(map(_held_key, held)), tuple(map(_dropped_key, dropped)))
             except (ValueError, KeyError):
                 return None
-            return keys if keys.primary.key == cluster_key else None
+            primary = keys.primary
+            timed = all((key.left is None) == (key is primary) for key in keys.held)
+            return keys if timed and primary.key == cluster_key else None
     return None
 
 

@@ -613,6 +613,7 @@ def test_another_cluster_key_in_the_file_stands_alone() -> None:
         ("Keys", "Left", "soon"),
         ("Keys", "Left", True),
         ("Keys", "Left", -1),
+        pytest.param("Keys", "Left", 5, id="the one that seals is dropped"),
         ("DroppedKeys", "Fingerprint", "61"),
         ("DroppedKeys", "Fingerprint", "no hex !"),
         ("DroppedKeys", "Phase", 2),
@@ -625,6 +626,13 @@ def test_keys_that_make_no_sense_cost_all_but_the_cluster_key(where: str, member
     state = parse(json.dumps(file, indent=2).encode())
     assert (state.cluster_key, state.keys) == (SECOND, None)
     assert state.remark is not None
+
+
+def test_a_key_without_end_costs_all_but_the_cluster_key() -> None:
+    """Only the one that seals has none."""
+    file = json.loads(render(CHANGED))
+    file["Wesher"]["Keys"][2]["Left"] = None
+    assert parse(json.dumps(file, indent=2).encode()).keys is None
 
 
 def test_thousands_of_keys_are_not_looked_at() -> None:
