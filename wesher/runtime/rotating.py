@@ -33,8 +33,9 @@ from wesher.wire.words import KeyPhase, KeyRecord
 TRY_AGAIN: Final = 5.0
 """Seconds after which a state file that could not be written is tried again."""
 
-AT_MOST_EVERY: Final = 0.1
-"""Seconds between two looks: a member can go on telling of keys, and each change is written to the disk."""
+AT_MOST_EVERY: Final = 1.0
+"""Seconds between two looks: a member can go on telling of keys, and each change is written to the disk, and announced
+under the next incarnation, which is not to outrun the clock."""
 
 LOOK_AGAIN: Final = 0.5
 """Seconds between two looks at who has a key that is to be used."""

@@ -12,7 +12,7 @@ from wesher.mesh.holders import Holders
 from wesher.mesh.rotation import UNUSED, Keys, fingerprint
 from wesher.runtime import rotating
 from wesher.runtime.control import Declined
-from wesher.runtime.rotating import AT_MOST_EVERY, Rotating
+from wesher.runtime.rotating import Rotating
 from wesher.wire.words import KeyPhase, KeyRecord
 
 TODAY = 217_000_000
@@ -69,7 +69,7 @@ async def until_saved(changing: Rotating, disk: Disk) -> None:
     """Until the disk has what is held."""
     async with asyncio.timeout(10):
         while disk.has is None or disk.has.ring != changing.keys.ring:
-            await asyncio.sleep(AT_MOST_EVERY)
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -150,5 +150,25 @@ def test_what_is_no_cluster_key_is_declined(monkeypatch, text):
     async def run(changing: Rotating, _disk: Disk, _now: list[float]) -> None:
         with pytest.raises(Declined, match="base64 of 32 bytes"):
             await changing.replace({"cluster_key": text})
+
+    with_rotating(monkeypatch, run)
+
+
+def test_keys_that_change_all_the_time_do_not_drive_the_incarnation_past_the_clock(monkeypatch):
+    """Each announcement takes the next, and one more than a day ahead of the clock is believed by nobody.
+
+    Whoever has the cluster key can have two keys take each other's place by ever higher epochs.
+    """
+
+    async def run(changing: Rotating, disk: Disk, _now: list[float]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        announced = [changing.announced]
+        for epoch in range(30):
+            changing.hear(KeyRecord((SECOND, THIRD)[epoch % 2], TODAY + epoch, 3600, KeyPhase.USED))
+            await asyncio.sleep(0.11)
+            if changing.announced != announced[-1]:
+                announced.append(changing.announced)
+        assert 1 < len(announced) <= 3 + loop.time() - began
 
     with_rotating(monkeypatch, run)
