@@ -199,14 +199,18 @@ def _until(
 
 
 def _behind(answer: Mapping[str, Any], name: str, lacking: str) -> tuple[int, list[str]]:
-    """How many members there are, and who is behind. Raises Declined where the key is not held any more, Unusable."""
+    """How many members there are, and who is behind. Raises Declined where another took the key's place, Unusable."""
     try:
         count = int(answer["size"])
-        behind = [[str(who) for who in found[lacking]] for found in answer["keys"] if found["fingerprint"] == name]
+        behind = [
+            [str(who) for who in found[lacking]]
+            for found in answer["keys"]
+            if found["fingerprint"] == name and found["part"] != "going"  # which nobody will ever seal with
+        ]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise Unusable("the daemon's answer is not of this version; restart it") from None
     if not behind:
-        raise Declined(f"key {name} is not held here any more: another took its place; see wesher key list")
+        raise Declined(f"key {name} gave way to another, which was given out at the same time; see wesher key list")
     return count, behind[0]
 
 

@@ -14,7 +14,7 @@ from tests.unit.cli.daemon import serving
 from wesher import key_commands
 
 KEY_TEXT = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-NEW, OLD = "a1b2c3d4", "00112233"
+NEW, OLD, OTHER = "a1b2c3d4", "00112233", "ffff0000"
 
 
 def entry(fingerprint: str, part: str, **changes: Any) -> dict[str, Any]:
@@ -178,11 +178,19 @@ def test_what_the_daemon_declines_is_said(run: Run, daemon: Daemon) -> None:
     assert run("key", "rotate") == (1, "", "wesher: error: Go nodes cannot follow\n")
 
 
-def test_a_key_that_another_took_the_place_of_ends_the_command(run: Run, daemon: Daemon) -> None:
-    """Somebody else rotates too."""
-    code, _, err = run("key", "rotate")
-    assert code == 1
-    assert err == (f"wesher: error: key {NEW} is not held here any more: another took its place; see wesher key list\n")
+@pytest.mark.parametrize(
+    "keys",
+    [[entry(OLD, "seals")], [entry(OTHER, "seals"), entry(NEW, "going", not_sealing=["n1"])]],
+    ids=["dropped", "replaced"],
+)
+def test_a_key_that_another_took_the_place_of_ends_the_command(run: Run, daemon: Daemon, keys: list[Any]) -> None:
+    """Two rotate at once: nobody will ever have this one, or seal with it."""
+    daemon.answers["/keys"] = answer(*keys)
+    code, out, err = run("key", "rotate")
+    assert (code, out) == (1, f"new key {NEW}\n")
+    assert err == (
+        f"wesher: error: key {NEW} gave way to another, which was given out at the same time; see wesher key list\n"
+    )
 
 
 def test_a_key_by_hand_goes_to_this_daemon_alone(run: Run, daemon: Daemon, tmp_path: Path) -> None:
