@@ -115,7 +115,7 @@ class Alive:
 class UserMessage:
     """An application's own bytes, or words of ours (words.py)."""
 
-    payload: bytes
+    payload: bytes = field(repr=False)  # perhaps a cluster key: a repr ends up in logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class PushPull:
 
     join: bool
     nodes: tuple[PushNodeState, ...]
-    user_state: bytes = b""
+    user_state: bytes = field(default=b"", repr=False)  # perhaps with cluster keys
     rejected: tuple[WireError, ...] = field(default=(), compare=False)
 
 

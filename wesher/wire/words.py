@@ -97,7 +97,7 @@ class Unknown:
     """A word of a newer version: its kind (u8) and its body."""
 
     kind: int
-    body: bytes
+    body: bytes = field(repr=False)  # perhaps a cluster key
 
 
 Word = Forget | KeyRecord | AskHandshakes | Handshakes | Unknown

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from wesher.wire.errors import WireError
 from wesher.wire.limits import MAX_HANDSHAKES, MAX_USER_STATE, MAX_WORDS
+from wesher.wire.messages import PushPull, UserMessage
 from wesher.wire.words import (
     AskHandshakes,
     Forget,
@@ -168,3 +169,5 @@ def test_as_many_words_as_are_kept_are_read():
 def test_a_key_is_never_shown():
     """A repr ends up in logs."""
     assert "kkkk" not in repr(KeyRecord(b"k" * 32, 1, 60, KeyPhase.USED))
+    words = encode_words([KeyRecord(b"k" * 32, 1, 60, KeyPhase.USED)])
+    assert "kkkk" not in repr((UserMessage(words), PushPull(False, (), words), Unknown(9, b"k" * 32)))
