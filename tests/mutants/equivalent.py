@@ -55,7 +55,7 @@ _LINE: Final[dict[str, str]] = {
 }
 
 _KEYS: Final = {
-    "rotation.Keys.part: key.rank > primary.rank -> key.rank >= primary.rank": "those would have one fingerprint",
+    "rotation._part: key.rank > primary.rank -> key.rank >= primary.rank": "those would have one fingerprint",
 }
 
 EQUIVALENT: Final = {"gossip": _GOSSIP, "keys": _KEYS, "line": _LINE}

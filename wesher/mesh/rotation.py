@@ -127,10 +127,7 @@ class Keys:
 
     def part(self, key: HeldKey) -> Part:
         """What one of the held keys does."""
-        primary = self.primary
-        if key.key == primary.key:
-            return Part.SEALS
-        return Part.COMING if key.rank > primary.rank else Part.GOING
+        return _part(key, self.primary)
 
     @property
     def ring(self) -> tuple[bytes, ...]:
@@ -163,6 +160,12 @@ class Keys:
 def fingerprint(key: bytes) -> bytes:
     """What a key is called: 4 bytes of a hash, which tell nothing of a key that was drawn at random."""
     return sha256(b"wesher cluster key" + key).digest()[:FINGERPRINT_SIZE]
+
+
+def _part(key: HeldKey, primary: HeldKey) -> Part:
+    if key.key == primary.key:
+        return Part.SEALS
+    return Part.COMING if key.rank > primary.rank else Part.GOING
 
 
 class NoRoom(Exception):
@@ -242,15 +245,17 @@ def elapse(keys: Keys, seconds: float) -> Keys:
 
 def _changed(keys: Keys, held: tuple[HeldKey, ...]) -> Keys:
     """The ring with `held`: whatever does something else than before has its whole time from now on."""
-    parts = {key.key: keys.part(key) for key in keys.held}
+    before = keys.primary
+    parts = {key.key: _part(key, before) for key in keys.held}
     new = Keys(held, _latest(keys.dropped, {key.fingerprint for key in held}))
-    times = {Part.SEALS: None, Part.COMING: UNUSED, Part.GOING: float(new.primary.grace)}
-    return replace(
-        new,
-        held=tuple(
-            key if parts.get(key.key) is new.part(key) else replace(key, left=times[new.part(key)]) for key in new.held
-        ),
-    )
+    primary = new.primary
+    times = {Part.SEALS: None, Part.COMING: UNUSED, Part.GOING: float(primary.grace)}
+
+    def timed(key: HeldKey) -> HeldKey:
+        part = _part(key, primary)
+        return key if parts.get(key.key) is part else replace(key, left=times[part])
+
+    return replace(new, held=tuple(map(timed, new.held)))
 
 
 def _with_room(keys: Keys, heard: HeldKey) -> tuple[HeldKey, ...] | None:
