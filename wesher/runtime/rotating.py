@@ -116,10 +116,10 @@ class Rotating:
                 due = LOOK_AGAIN
             elif due is not None:
                 due = max(due, AT_MOST_EVERY)
+            await asyncio.sleep(AT_MOST_EVERY)  # not before a change is carried out: others may seal with its key
             with suppress(TimeoutError):
                 async with asyncio.timeout(due):
                     await self._changed.wait()
-            await asyncio.sleep(AT_MOST_EVERY)
 
     # --- commands
 
