@@ -31,6 +31,7 @@ from tests.sim.underlay import TODAY
 from wesher.mesh.addresses import FIRST_WAIT
 from wesher.mesh.rejoin import LONGEST
 from wesher.runtime.peers import RETRY_AFTER
+from wesher.runtime.rotating import AT_MOST_EVERY
 from wesher.swim.config import SwimConfig, suspicion_timeout
 from wesher.swim.succession import PATIENCE
 
@@ -521,6 +522,7 @@ def keys_change(cluster: Cluster) -> None:
     cluster.until(
         lambda: _primaries(machines).isdisjoint(before), within=3 * NEWS, what="everybody seals with a new key"
     )
+    cluster.run(2 * AT_MOST_EVERY)  # what is held is announced once it is on the disk, at most so much later
     cluster.converge(machines, within=NEWS + SETS)
     assert last.keys is not None
     if last.keys.primary.grace > 60:  # it was given out before, with a grace that was long
@@ -680,6 +682,7 @@ def everything(cluster: Cluster) -> None:
     cluster.until(
         lambda: _primaries(machines).isdisjoint(before), within=3 * NEWS, what="everybody seals with a new key"
     )
+    cluster.run(2 * AT_MOST_EVERY)  # what is held is announced once it is on the disk, at most so much later
     cluster.converge(machines, within=NEWS + SETS)
 
 
