@@ -4,7 +4,8 @@ Memory is compared by medians: those of the first and the last quarter of what w
 which Python's allocator comes to rest. A median does not care about a storm that happens to be under way. An agent
 remembers who was there, so it may grow with every name that is gone, by what such a name costs.
 
-Descriptors are compared twice: so, and exactly, at rest before the first event and after the last.
+Descriptors are compared twice: so, and exactly, at rest before the first event and after the last, without the streams
+that are being dialled to who is gone for good.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MEMORY: Final = 1024
 A_NAME: Final = 6
 """kB by which an agent may have grown for each name that has gone between them: a name has 0.4 kB in the state file,
 and 2.5 while the file is made; what the allocator keeps of that, and what else is known of it, is as much again."""
+
+SYN_SENT: Final = "02"
+"""In /proc/net/tcp."""
 
 DESCRIPTORS: Final = 8
 """By which the median may differ: streams to those who are gone are under way, and more and more names are gone."""
@@ -88,6 +92,14 @@ class Growth:
 def count(pid: int) -> int:
     """How many descriptors a process has."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def lasting(pid: int) -> int:
+    """How many of them are no stream that is being dialled: who is gone for good is tried again and again."""
+    open_ = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+    rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    dialled = {f"socket:[{row[9]}]" for row in rows if row[3] == SYN_SENT}
+    return sum(link not in dialled for link in open_)
 
 
 def table(growths: Iterable[Growth]) -> str:

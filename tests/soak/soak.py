@@ -259,7 +259,7 @@ class Soak:
         self._say(f"{len(self.stations)} machines are a mesh, {seconds:.1f} s after the last was started")
         if problems := self._unanswered():
             raise AssertionError("; ".join(problems))
-        self._at_rest = {g.pid: growth.count(g.pid) for g in self._growths if g.program in growth.JUDGED}
+        self._at_rest = {g.pid: growth.lasting(g.pid) for g in self._growths if g.program in growth.JUDGED}
 
     def _trouble(self) -> None:
         """Events, until the time is over."""
@@ -409,12 +409,12 @@ class Soak:
 
         def too_many() -> list[str]:
             return [
-                f"{g.whose}'s {g.program} has {growth.count(g.pid)} descriptors, {self._at_rest[g.pid]} at first"
+                f"{g.whose}'s {g.program} has {growth.lasting(g.pid)} descriptors, {self._at_rest[g.pid]} at first"
                 for g in self._growths
-                if g.pid in self._at_rest and growth.count(g.pid) > self._at_rest[g.pid]
+                if g.pid in self._at_rest and growth.lasting(g.pid) > self._at_rest[g.pid]
             ]
 
-        with suppress(AssertionError):
+        with suppress(AssertionError):  # OSError is for a descriptor that is closed just now
             until(lambda: not too_many(), 30, "descriptors are those of the beginning")
         return too_many()
 
