@@ -6,7 +6,8 @@ without a remark; and where the file has no remark, all there was in it is writt
 
 import json
 
-from wesher.mesh.saved_state import KEY_SIZE, StateError, parse, render
+from wesher.mesh.rotation import KEY_SIZE
+from wesher.mesh.saved_state import StateError, parse, render
 
 SECRET = b"U0VDUkVU"
 """Stands in a seed where a key may: no reason may ever quote it."""
