@@ -136,7 +136,6 @@ def in_the_sockets_place(node: Node) -> None:
         (lambda node: node.run("mount", "-t", "tmpfs", "tmpfs", "/dev/net"), (), "wireguard"),
         (lambda node: node.run("ip", "link", "add", INTERFACE, "type", "bridge"), (), "interface"),
         (lambda node: plug_in(node, "10.4.4.1/16"), ("--overlay-net", "10.4.0.0/16"), "overlay"),
-        (lambda node: plug_in(node, "10.59.73.1/24"), (), "overlay"),
         (without_ipv6, ("--overlay-net", "fd00:77::/32"), "overlay"),
         (nothing, ("--state-dir", "/etc"), "state directory"),
         (read_only, ("--cluster-key-file", KEY_FILE), "state directory"),
@@ -172,6 +171,15 @@ def test_a_new_key_that_could_not_be_kept_is_an_error(node: Node) -> None:
     checked = check(node, "--user", USERS, "--cluster-key-file", KEY_FILE)
     assert (checked.code, list(checked.of("warning"))) == (0, ["state file"])
     assert last_words(node.start("--user", USERS))[0] == 1
+
+
+def test_a_network_over_the_first_address_costs_that_address(node: Node) -> None:
+    """A start takes the next of its sixteen, and says so as the check does."""
+    plug_in(node, "10.59.73.1/24")
+    checked = check(node, "--user", USERS)
+    assert (checked.code, set(checked.of("warning"))) == (0, {"overlay"})
+    assert "10.59.73.0/24; members whose" in checked.of("warning")["overlay"]
+    assert "this node cannot have its first, 10.59.73.60" in checked.of("warning")["overlay"]
 
 
 def test_what_only_costs_something_is_a_warning(node: Node) -> None:
