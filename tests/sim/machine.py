@@ -35,11 +35,12 @@ from tests.sim.underlay import START, TODAY, Underlay
 from wesher.config import AgentConfig, Contact
 from wesher.mesh.rotation import Keys
 from wesher.mesh.saved_state import SavedState, parse, render
-from wesher.runtime.agent import Agent, Stop, _greeted
+from wesher.runtime.agent import Agent, _greeted
 from wesher.runtime.control import Declined
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.standing import Refused
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
+from wesher.runtime.stop import Stop
 from wesher.swim.io import Endpoint
 from wesher.swim.node import Node
 

@@ -21,17 +21,16 @@ import logging
 import os
 import random
 import secrets
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
-from privhelper import logs, signals
+from privhelper import logs
 from privhelper.lockdown import Lockdown, NoSandbox
 from privhelper.notify import Notify
 from privhelper.protocol import Bye, Event, Failed, InForce
@@ -39,19 +38,19 @@ from wesher.config import AgentConfig, Contact
 from wesher.mesh.addresses import Moves, first_incarnation
 from wesher.mesh.holders import Holders, holders
 from wesher.mesh.meta_form import FormChoice, parse_meta_format
-from wesher.mesh.node_meta import MAX_KEYS, Claim, NodeMeta, encode, has_claim
+from wesher.mesh.node_meta import MAX_KEYS, Claim, NodeMeta, encode
 from wesher.mesh.rejoin import Backoff, Turns
 from wesher.mesh.remembered import Remembered
 from wesher.mesh.retained import Retained, saved_peers
 from wesher.mesh.rotation import Keys
 from wesher.mesh.saved_state import LastSeen, OwnClaim, SavedState, StateError
 from wesher.runtime import report
-from wesher.runtime.bind_addr import sixteen_bytes
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.complaints import Complaints
 from wesher.runtime.confinement import lock_down
 from wesher.runtime.control import Command, ControlServer, Declined, Handler
 from wesher.runtime.dialling import Dialling
+from wesher.runtime.following import AddressGone, Following
 from wesher.runtime.gossip import Gossip, bind
 from wesher.runtime.handshakes import OwnHandshakes, Telling
 from wesher.runtime.healing import Healing
@@ -61,11 +60,13 @@ from wesher.runtime.looking import Looking
 from wesher.runtime.moving import Moving
 from wesher.runtime.peers import Peers
 from wesher.runtime.rotating import Rotating
+from wesher.runtime.saving import Saving
 from wesher.runtime.standing import Refused, Standing, greet
 from wesher.runtime.state_at_start import StartError, keep_state, read_state
 from wesher.runtime.state_file import StateFile
+from wesher.runtime.stop import Stop
 from wesher.runtime.views import graph
-from wesher.runtime.whereabouts import Whereabouts, first_address, is_announceable, is_of_this_host, source_towards
+from wesher.runtime.whereabouts import is_of_this_host
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import (
     Ahead,
@@ -82,7 +83,7 @@ from wesher.swim.event import (
     Viewed,
 )
 from wesher.swim.event import Event as SwimEvent
-from wesher.swim.io import Endpoint, from_wire
+from wesher.swim.io import Endpoint
 from wesher.swim.members import CLOCK_IS_SET
 from wesher.swim.node import Identity, Node
 from wesher.swim.succession import PATIENCE
@@ -92,12 +93,6 @@ from wesher.wire.messages import NodeState
 
 HELPER_FD: Final = 3
 CONFIG_FD: Final = 4
-
-SAVE_AT_MOST_EVERY: Final = 1.0
-"""Seconds between two writes of the state file while membership changes quickly."""
-
-SAVE_AT_LEAST_EVERY: Final = 3600.0
-"""Seconds: when everybody was last seen is worth knowing, if only roughly."""
 
 BEAT: Final = 5.0
 """Seconds between two signs of life to the helper, and through it to a watchdog."""
@@ -197,42 +192,6 @@ def _bind(config: AgentConfig) -> tuple[socket.socket, socket.socket]:
         ) from None
 
 
-def _nothing() -> None:
-    """Until there is an agent, nothing is to be done anew."""
-
-
-class AddressGone(Exception):
-    """The one address that gossip is bound to is no longer this host's, which has another: in one line."""
-
-
-class Stop:
-    """Who has told us to stop: the helper, a signal, or an operator who wants this node out of the mesh."""
-
-    def __init__(self) -> None:
-        self.by_helper = asyncio.Event()
-        self.asked = asyncio.Event()
-        self.for_good = False
-        self.on_reload: Callable[[], None] = _nothing
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.asked.set)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-        signals.release()
-
-    def _reload(self) -> None:
-        self.on_reload()
-
-    def on_helper_event(self, event: Event) -> None:
-        """Until there is an agent, nothing else that the helper says matters."""
-        if event is Event.TERMINATE:
-            self.by_helper.set()
-            self.asked.set()
-
-    def leave(self) -> None:
-        """Whatever the layout, leave rather than detach."""
-        self.for_good = True
-        self.asked.set()
-
-
 class Agent:
     """One run of the agent, from the helper's greeting to leaving or detaching."""
 
@@ -249,7 +208,7 @@ class Agent:
         assert saved.cluster_key is not None  # noqa: S101 - keep_state sees to it
         self._config = config
         self._file = file
-        self._saved = saved
+        self._saving = Saving(file, saved, self._state)
         self._helper = helper
         self._standing = standing
         self._stop = stop
@@ -262,7 +221,7 @@ class Agent:
         self._node = self._make_node(keys)
         self._remembered = self._recall()
         self._complaints = Complaints()
-        self._rotating = Rotating(keys, self._node, self._save, self._announce, self._holders, self._is_new)
+        self._rotating = Rotating(keys, self._node, self._saving.save, self._announce, self._holders, self._is_new)
         self._retained = Retained(config.retain_failed)
         self._retained.adopt(saved_peers(saved.nodes, alive_since=seconds_since_2020() - config.retain_failed))
         self._retained.adopt(standing.in_force.values())
@@ -271,13 +230,7 @@ class Agent:
             helper, standing, self._node.members, self._peers, self._remembered.addresses, Moves(self._rng), self._move
         )
         self._handshakes = OwnHandshakes(helper, lambda: self._peers.in_force)
-        self._whereabouts = Whereabouts(
-            lambda: self._node.identity.endpoint.ip,
-            self._targets,
-            self._is_candidate,
-            self._follow,
-            source=self._source if config.bind_iface else source_towards,
-        )
+        self._following = Following(config, self._node, self._remembered, lambda: self._standing.address, self._settle)
         self._gossip: Gossip | None = None
         self._dialling: Dialling | None = None
         self._looking: Looking | None = None
@@ -285,7 +238,6 @@ class Agent:
         self._joining: Joining | None = None
         self._healing: Healing | None = None
         self._namesake: Endpoint | None = None
-        self._unsaved = asyncio.Event()
         self._left = asyncio.Event()
         self._ended = asyncio.Event()
         self._not_left: str | None = "the daemon has ended before it had left; see its log"
@@ -342,7 +294,7 @@ class Agent:
         self._joining = Joining(self._node, dialling, self._contacts(), self._is_own, self._rng, Backoff(self._rng))
         self._healing = Healing(self._node, dialling, self._remembered, Turns(self._rng), seconds_since_2020)
         if not self._is_saved(self._standing.claim):  # what others hear of is not to be forgotten
-            await self._save()
+            await self._saving.save()
         await gossip.start()
         log.info("%s is %s", ascii(self._node.identity.name), self._standing.address)
         try:
@@ -351,9 +303,9 @@ class Agent:
                     self._peers.run(),
                     self._moving.run(),
                     self._rotating.run(),
-                    self._keep_saved(),
+                    self._saving.run(),
                     *self._keep_company(),
-                    *([self._whereabouts.run()] if self._config.follow else []),
+                    *([self._following.run()] if self._config.follow else []),
                     self._beat(),
                 ]
             )
@@ -367,7 +319,7 @@ class Agent:
             raise
         finally:
             gossip.stop()
-        await self._save()
+        await self._saving.save()
         if leaving:
             farewell = await self._helper.ask(Bye())
             self._not_left = None
@@ -422,7 +374,7 @@ class Agent:
                 failures=self._peers.failures,
                 hosts=self._peers.hosts,
                 address=self._moving.problem,
-                whereabouts=self._whereabouts.problem,
+                whereabouts=self._following.problem,
                 name=self._name_is_taken(),
                 unanswered=self._joining.unanswered if self._joining is not None else (),
             ),
@@ -475,9 +427,8 @@ class Agent:
             raise Declined("this node's clock is not set, and nobody would believe it; set it, or ask another node")
         log.info("told to forget %s", ascii(name))
         self._node.forget(name, monotonic())
-        if self._gossip is not None:
-            self._gossip.settle()
-        await self._save()
+        self._settle()
+        await self._saving.save()
         return {"forgotten": name}
 
     # --- parts of a run
@@ -491,7 +442,7 @@ class Agent:
             Keyring(keys.ring),
             Identity(pinned.node_name, self._config.announced, self._config.cluster_port),
             meta=self._meta(keys.fingerprints),
-            incarnation=first_incarnation(self._saved, pinned.node_name, today),
+            incarnation=first_incarnation(self._saving.latest, pinned.node_name, today),
             now=monotonic(),
             seconds_since_2020=today,
             rng=self._rng,
@@ -506,6 +457,9 @@ class Agent:
     def _announce(self) -> None:
         """What this node says about itself has changed."""
         self._node.update_meta(self._meta(self._rotating.announced), monotonic())
+        self._settle()
+
+    def _settle(self) -> None:
         if self._gossip is not None:
             self._gossip.settle()
 
@@ -513,7 +467,7 @@ class Agent:
         return holders(self._node.members(), self._remembered.nodes)
 
     def _is_saved(self, claim: Claim) -> bool:
-        own = self._saved.own_for(self._standing.pinned.node_name)
+        own = self._saving.latest.own_for(self._standing.pinned.node_name)
         return own is not None and (own.attempt, own.claim_time) == (claim.attempt, claim.claim_time)
 
     async def _move(self, standing: Standing) -> None:
@@ -521,37 +475,8 @@ class Agent:
         self._standing = standing
         self._peers.policy = standing.policy()
         self._peers.change()
-        await self._save()
+        await self._saving.save()
         self._announce()
-
-    def _targets(self) -> tuple[list[Endpoint], list[Endpoint]]:
-        """Whom this host is to reach: who is alive, else whoever is remembered."""
-        own, port = self._node.identity.name, self._config.cluster_port
-        live = [member.endpoint for member in self._node.members() if member.is_live and member.name != own]
-        return live, [from_wire(ip_address(node.addr).packed, port) for node in self._remembered.nodes]
-
-    def _source(self, _: Endpoint) -> IPv4Address | IPv6Address | None:
-        return first_address(self._config.bind_iface)
-
-    def _is_candidate(self, address: IPv4Address | IPv6Address) -> bool:
-        return is_announceable(address) and address != self._standing.address
-
-    def _follow(self, address: IPv4Address | IPv6Address) -> None:
-        """This host has another address than the one announced. Raises AddressGone."""
-        before = self._node.identity.endpoint.ip
-        if not ip_address(self._config.bind_addr).is_unspecified:
-            raise AddressGone(
-                f"address {before}, which gossip is bound to, is gone from this host; it has {address} now, and the "
-                "next start binds that"
-            )
-        log.warning("address %s is gone from this host: the others are told of %s", before, address)
-        self._node.move(sixteen_bytes(address), monotonic(), confidants=self._others_of_ours())
-        if self._gossip is not None:
-            self._gossip.settle()
-
-    def _others_of_ours(self) -> set[str]:
-        """The members that are no Go nodes: those have a claim in their metadata."""
-        return {member.name for member in self._node.members() if has_claim(member.meta)}
 
     def _choose_form(self) -> None:
         """Announce metadata in the form that this mesh's Go members read, now or when they have been so for a while."""
@@ -559,7 +484,7 @@ class Agent:
         before = self._form.asked_for
         changed = self._form.observe(self._node.members(), monotonic())
         if before is not self._form.asked_for:
-            self._unsaved.set()
+            self._saving.changed()
         if changed:
             log.info("announcing metadata in the form of Go wesher %s", self._form.current.value)
             self._announce()
@@ -572,7 +497,7 @@ class Agent:
 
     def _recall(self) -> Remembered:
         return Remembered(
-            self._saved.nodes,
+            self._saving.latest.nodes,
             own_name=self._standing.pinned.node_name,
             forget_after=self._config.forget_after,
             most=self._node.config.max_members,
@@ -664,7 +589,7 @@ class Agent:
                     self._retained.expect(member.name, monotonic() + PATIENCE)
                 self._peers.change()
                 self._moving.changed()
-                self._unsaved.set()
+                self._saving.changed()
                 if self._healing is not None:
                     self._healing.changed()
                 if not self._form_soon:  # once for all the events of one exchange: each looks at every member
@@ -675,7 +600,7 @@ class Agent:
                 self._remembered.forget(name)
                 self._retained.forget(name)
                 self._peers.change()
-                self._unsaved.set()
+                self._saving.changed()
                 if self._healing is not None:
                     self._healing.changed()
             case Suspected(member):
@@ -722,35 +647,9 @@ class Agent:
     def _is_new(self, what: object) -> bool:
         return self._complaints.may(what, monotonic())
 
-    async def _keep_saved(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SAVE_AT_LEAST_EVERY):
-                    await self._unsaved.wait()
-            self._unsaved.clear()
-            await self._save()
-            await asyncio.sleep(SAVE_AT_MOST_EVERY)
-
-    async def _save(self, keys: Keys | None = None) -> bool:
-        """Write the state file, in the worker thread: a slow disk must not delay an ack. Whether it could be.
-
-        keys: those that are about to be held, else those that are.
-        """
-        self._saved = self._state(keys or self._rotating.keys)
-        path, before = self._file.path, self._file.unwritable
-        try:
-            aside = await asyncio.get_running_loop().run_in_executor(None, self._file.save, self._saved)
-        except OSError as error:
-            if error.strerror != before:
-                log.error("state file %s: cannot be written: %s; trying again with every change", path, error.strerror)
-            return False
-        if before is not None and self._file.unwritable is None:
-            log.warning("state file %s: written again", path)
-        if aside is not None:
-            log.warning("state file %s: the former file is kept as %s", path, aside)
-        return True
-
-    def _state(self, keys: Keys) -> SavedState:
+    def _state(self, keys: Keys | None) -> SavedState:
+        """What is to be kept, with the cluster keys that are about to be held, or those that are."""
+        keys = keys or self._rotating.keys
         self._remembered.observe(self._node.members(), seconds_since_2020())
         me, claim = self._node.me, self._standing.claim
         return SavedState(
