@@ -44,7 +44,7 @@ from wesher.wire.messages import (
 )
 from wesher.wire.stream import StreamReader, seal_stream
 from wesher.wire.structs import write_struct
-from wesher.wire.words import KeyPhase, KeyRecord, decode_words, encode_words
+from wesher.wire.words import KeyPhase, KeyRecord, Unknown, decode_words, encode_words
 
 
 def entry(name: str, number: int, incarnation: int = 1, state: NodeState = NodeState.ALIVE) -> PushNodeState:
@@ -346,6 +346,16 @@ def test_our_own_endpoint_in_the_other_byte_form_is_nobody_elses(port):
     assert Exchanged(endpoint(9), join=True) in node.events()
 
 
+def test_where_we_lived_before_is_nobody_elses_either():
+    """Who has missed that our host has another address remembers us there."""
+    node, number = joining()
+    node.move(endpoint(50).ip.packed, START)
+    node.handle_timer(START + 3)
+    node.receive_stream(StreamConnected(number), START + 3)
+    node.receive_stream(StreamData(number, stream(PushPull(True, (entry("a", 1),)))), START + 3)
+    assert Exchanged(endpoint(9), join=True) in node.events()
+
+
 def test_another_port_is_another_place():
     """Two nodes on one machine are two."""
     node, number = joining()
@@ -563,6 +573,7 @@ def test_a_ping_over_a_stream_is_answered_under_its_key():
     reader = StreamReader(Keyring([OTHER, KEY]))
     assert reader.feed(action.data) == Ack(7)
     assert reader.key == KEY
+    assert node.events() == []
 
 
 @pytest.mark.parametrize(("asked", "used"), [(None, OTHER), (KEY, KEY), (OTHER, OTHER)])
@@ -588,6 +599,22 @@ def test_keys_are_told_once_by_gossip_and_behind_every_exchange():
     used = replace(RECORD, phase=KeyPhase.USED)
     node.hold_keys([OTHER, KEY], [used])
     assert waiting(node) == [encode(UserMessage(encode_words([used])))]
+
+
+def test_what_is_true_of_keys_no_more_is_not_gossiped_any_more():
+    """With nobody to tell it would stay for ever."""
+    node = knowing("b")
+    node.hold_keys([KEY, OTHER], [RECORD])
+    node.hold_keys([KEY], [])
+    assert waiting(node) == []
+
+
+def test_a_word_of_a_newer_version_is_counted():
+    """And nothing else comes of it."""
+    node = knowing("b")
+    node.receive_datagram(sealed(UserMessage(encode_words([Unknown(99, b"new")]))), endpoint(2), START)
+    assert node.events() == []
+    assert node.counters == {"word of a newer version": 1}
 
 
 def test_what_is_heard_of_keys_is_told_and_nothing_is_done_about_it():

@@ -119,6 +119,16 @@ def test_an_echo_of_where_it_was_is_no_conflict_but_anybody_elses_claim_is():
     assert [type(event) for event in node.events()] == [Conflict]
 
 
+def test_who_claims_a_members_name_where_we_lived_conflicts_with_that_member():
+    """Only our own echo comes from there innocently."""
+    node = arrived()
+    hush(node)
+    node.receive_datagram(sealed(alive("b", 1, 5)), endpoint(2), START + SPREADING)
+    b = held(node, "b")
+    assert b is not None
+    assert node.events() == [Conflict(b, HERE)]
+
+
 def test_an_identity_knows_where_it_lived_and_no_longer_does():
     """Back at an address, that is none of the former."""
     me = Identity("a", HERE.ip.packed, PORT)
