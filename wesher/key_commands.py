@@ -225,7 +225,10 @@ class _Progress:
         """How far it is, and who is missing."""
         text = progress + (f", not yet: {_some(missing)}" if missing else "")
         if text != self._last:
-            click.echo(f"\r\x1b[K{text}" if self._is_terminal else text, nl=not self._is_terminal)
+            if self._is_terminal:
+                click.echo(f"\r\x1b[K{text}", nl=False, color=True)
+            else:
+                click.echo(text)
             self._last = text
 
     def end(self) -> None:

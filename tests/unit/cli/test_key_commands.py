@@ -158,6 +158,16 @@ def test_waiting_has_an_end(run: Run, daemon: Daemon, lacking: str) -> None:
     )
 
 
+def test_on_a_terminal_one_line_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """And what follows begins its own; what has not changed is not drawn again."""
+    progress = key_commands._Progress(is_terminal=True)
+    progress.say("[1/3] have it", ["n2", "n\x1b3"])
+    progress.say("[1/3] have it", ["n2", "n\x1b3"])
+    progress.say("[3/3] have it", [])
+    progress.end()
+    assert capsys.readouterr().out == "\r\x1b[K[1/3] have it, not yet: n2, 'n\\x1b3'\r\x1b[K[3/3] have it\n"
+
+
 def test_a_dry_run_gives_out_nothing(run: Run, daemon: Daemon) -> None:
     """It says what is there already, who is missing, and what would be done."""
     daemon.answers["begun"] |= {"absent": ["n7"]}
