@@ -50,21 +50,22 @@ fi
 tests=("$venv/bin/python" -m pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--durations=40})
 status=0
 if (($# == 0)); then
-  # What computes runs beside what mostly waits for daemons, and its output comes when it is over.
-  computing=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/soak tests/unit)
-  waiting=(tests/contract tests/e2e tests/hostile tests/interop tests/vm)
+  # What takes longest is e2e, and it mostly waits: all but the guest runs beside it, and is shown when it is over.
+  beside=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/soak tests/unit)
+  beside+=(tests/contract tests/hostile tests/interop)
+  waiting=(tests/e2e tests/vm)
   for directory in $(find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u); do
-    if [[ " ${computing[*]} ${waiting[*]} " != *" $directory "* ]]; then
+    if [[ " ${beside[*]} ${waiting[*]} " != *" $directory "* ]]; then
       say "FAILED: $directory has tests, and dist/test.sh does not know of it"
       exit 1
     fi
   done
   said=$(mktemp)
   # a shell's background ignores SIGINT, and so would every program that a test interrupts
-  env --default-signal=INT nice -n 5 "${tests[@]}" "${computing[@]}" >"$said" 2>&1 &
-  beside=$!
+  env --default-signal=INT nice -n 5 "${tests[@]}" "${beside[@]}" >"$said" 2>&1 &
+  other=$!
   "${tests[@]}" "${waiting[@]}" || status=$?
-  wait "$beside" || status=$?
+  wait "$other" || status=$?
   cat "$said"
   rm "$said"
 else
