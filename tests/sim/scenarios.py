@@ -624,12 +624,7 @@ def chaos(cluster: Cluster) -> None:
     while cluster.now < until:
         _trouble(cluster, machines)
         cluster.run(rng.uniform(0.2, 4))
-    cluster.calm()
-    cluster.run(max(8.0, *(machine.still_for for machine in machines)))
-    for machine in machines:
-        if machine.life is None:
-            cluster.tell(f"{machine.name} is started")
-            machine.start(*cluster.others(machine))
+    _calm_and_start(cluster, machines)
     cluster.converge(machines, within=GREETING + VERDICT + WAIT + STREAM + SUSPICION + NEWS + SETS + 60)
 
 
@@ -667,12 +662,7 @@ def everything(cluster: Cluster) -> None:
             case _:
                 _trouble(cluster, machines)
         cluster.run(rng.uniform(0.2, 4))
-    cluster.calm()
-    cluster.run(max(8.0, *(machine.still_for for machine in machines)))
-    for machine in machines:
-        if machine.life is None:
-            cluster.tell(f"{machine.name} is started")
-            machine.start(*cluster.others(machine))
+    _calm_and_start(cluster, machines)
     found = GREETING + 2 * VERDICT + WAIT + STREAM + 2 * SUSPICION + NEWS
     cluster.converge(machines, within=found + MOVES + NEWS + SETS + 60, lasts=0)  # a command may yet go on
     before = _primaries(machines)
@@ -684,6 +674,16 @@ def everything(cluster: Cluster) -> None:
     )
     cluster.run(2 * AT_MOST_EVERY)  # what is held is announced once it is on the disk, at most so much later
     cluster.converge(machines, within=NEWS + SETS)
+
+
+def _calm_and_start(cluster: Cluster, machines: Sequence[Machine]) -> None:
+    """All is over: who does not run is started, and that is all that is done."""
+    cluster.calm()
+    cluster.run(max(8.0, *(machine.still_for for machine in machines)))
+    for machine in machines:
+        if machine.life is None:
+            cluster.tell(f"{machine.name} is started")
+            machine.start(*cluster.others(machine))
 
 
 def _trouble(cluster: Cluster, machines: Sequence[Machine]) -> None:

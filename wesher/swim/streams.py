@@ -1,5 +1,4 @@
-"""What is said over streams: full exchanges, looks, pings where UDP fails, and a fixed word for who cannot
-speak to us.
+"""What is said over streams: full exchanges, looks, pings where UDP fails, a fixed word for who cannot speak to us.
 
 A stream carries one request and at most one answer (protocol 4). What is to be merged, and what became of the
 exchanges that we began, is returned: using it is the caller's.
