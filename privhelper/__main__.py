@@ -320,6 +320,17 @@ def _await_children(pids: Sequence[int]) -> None:
         time.sleep(0.01)
 
 
+def _let_logpipe_finish() -> None:
+    """What has been said comes out: logpipe ends with its last writer, which is this process, and a service manager
+    kills at once who is left when the main process is gone."""
+    deadline = time.monotonic() + CHILDREN_WITHIN
+    with suppress(OSError):  # nobody is left
+        os.close(2)
+        while time.monotonic() < deadline:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.01)
+
+
 def _has_ended(pid: int) -> bool:
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -353,6 +364,8 @@ def main() -> NoReturn:
     # Not sys.exit: nothing that is left to run at exit may hold up or change what has been decided.
     with suppress(OSError):
         sys.stderr.flush()
+    if arguments.children:
+        _let_logpipe_finish()
     os._exit(status)
 
 

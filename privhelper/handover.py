@@ -167,13 +167,14 @@ def _usable_directory(path: str, agent: Identity, is_ours: Callable[[str], bool]
 
 
 def _give(fd: int, path: str, agent: Identity, mode: int) -> None:
-    """Owner and mode, and close it. What is so already stays untouched: it may be mounted read-only."""
+    """Mode and owner, and close it. What is so already stays untouched: it may be mounted read-only. The mode comes
+    first, since afterwards only CAP_FOWNER could set it, which a unit need not give the launcher."""
     info = os.fstat(fd)
     try:
-        if (info.st_uid, info.st_gid) != (agent.uid, agent.gid):
-            os.fchown(fd, agent.uid, agent.gid)
         if stat.S_IMODE(info.st_mode) != mode:
             os.fchmod(fd, mode)
+        if (info.st_uid, info.st_gid) != (agent.uid, agent.gid):
+            os.fchown(fd, agent.uid, agent.gid)
     except OSError as error:
         raise _cannot_be_given(path, agent, mode, error.strerror or str(error)) from None
     finally:

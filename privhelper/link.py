@@ -262,8 +262,16 @@ _GONE: Final = (errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)  # what was to b
 
 def check_port(port: int) -> None:
     """Raise OSError where WireGuard could not listen on UDP `port`: the kernel says it only when the link is up, and
-    wireguard-go only in its log. A stale link of ours, not yet cleared, has it too."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    wireguard-go only in its log. A stale link of ours, not yet cleared, has it too.
+
+    Where a service manager lets this process make no such socket, it is the kernel that will say so."""
+    try:
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return
+        raise
+    with probe:
         probe.bind(("0.0.0.0", port))  # noqa: S104 - WireGuard listens on every address
 
 

@@ -121,9 +121,7 @@ def limit(descriptors: int) -> None:
 
 def has_capability(capability: int) -> bool:
     """Whether this process has `capability` in its effective set."""
-    header, data = _CAP_HEADER.pack(_CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(_CAP_DATA.size)
-    _check(_libc.capget(header, data))
-    low, _, _, high, _, _ = _CAP_DATA.unpack(data.raw)
+    low, _, _, high, _, _ = _CAP_DATA.unpack(_capabilities())
     return bool((low | high << 32) >> capability & 1)
 
 
@@ -148,11 +146,20 @@ def _raise_ambient(capabilities: Collection[int]) -> None:
 
 
 def _set_capabilities(held: Collection[int], *, inheritable: Collection[int]) -> None:
-    """Make `held` the permitted and effective set."""
+    """Make `held` the permitted and effective set. What is so already is not set again: a service manager that gave a
+    process nothing may also have forbidden it the call."""
     held_low, held_high = _words(held)
     kept_low, kept_high = _words(inheritable)
-    header = _CAP_HEADER.pack(_CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(header, _CAP_DATA.pack(held_low, held_low, kept_low, held_high, held_high, kept_high)))
+    wanted = _CAP_DATA.pack(held_low, held_low, kept_low, held_high, held_high, kept_high)
+    if wanted != _capabilities():
+        _check(_libc.capset(_CAP_HEADER.pack(_CAPABILITY_VERSION_3, 0), wanted))
+
+
+def _capabilities() -> bytes:
+    """The effective, permitted and inheritable set of this process, as capget(2) lays them out."""
+    header, data = _CAP_HEADER.pack(_CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(_CAP_DATA.size)
+    _check(_libc.capget(header, data))
+    return data.raw
 
 
 def _words(capabilities: Collection[int]) -> tuple[int, int]:

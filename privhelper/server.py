@@ -53,6 +53,9 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds between two repairs: doubled as long as they find something, since somebody else may be as persistent."""
 
+WAITING: Final = "waiting for the agent"
+"""What a service manager shows of a helper that listens."""
+
 LOAD: Final = 10
 """After a look that took t seconds none follows for ten times t: a router's table may be long and restless."""
 
@@ -150,7 +153,7 @@ class Server:
             self._meet(self._doors.agent)
         else:
             self._listen()
-            self._notify.ready("waiting for the agent")
+            self._notify.ready(WAITING)
             self._feed_at = time.monotonic()
         while self._status is None:
             for key, _ in self._selector.select(self._until_next()):
@@ -212,6 +215,8 @@ class Server:
         agent.setblocking(False)
         take_no_descriptors(agent)
         self._agent = agent
+        if self._doors.listener is not None:
+            self._notify.status("serving the agent")
         self._monitor = Monitor(self._tunnels)
         self._wait_for(agent, self._on_agent)
 
@@ -274,7 +279,9 @@ class Server:
         self._agent = self._hang_up_at = None
         if self._doors.listener is None or self._terminating:
             self._status = 0 if self._monitor.ended else 1
-        elif self._monitor.ended:
+            return
+        self._notify.status(WAITING)
+        if self._monitor.ended:
             self._status = 1 if self._tunnels.failures else None  # a new start clears what could not be taken down
             self._listen()
         else:

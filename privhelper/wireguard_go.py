@@ -168,11 +168,11 @@ def _uapi(interface: str, helper: Identity) -> tuple[int, int]:
             listener.bind(unready)
         finally:
             os.umask(before)
-        os.chown(unready, helper.uid, helper.gid, follow_symlinks=False)
         listener.listen(4)
-        os.rename(unready, path)  # over one that nothing serves: its link did not exist
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(path)
+        connection.connect(unready)  # while it is ours: root without CAP_DAC_OVERRIDE may not when it is the helper's
+        os.chown(unready, helper.uid, helper.gid, follow_symlinks=False)
+        os.rename(unready, path)  # over one that nothing serves: its link did not exist
     except OSError as error:
         raise LaunchError(f"wireguard-go's socket {path} cannot be made: {error.strerror}") from None
     return listener.detach(), connection.detach()

@@ -28,7 +28,7 @@ from typing import Final
 from packaging.requirements import Requirement
 
 CHECKOUT: Final = Path(__file__).parent.parent.parent
-HANDED_OVER: Final = ("wesher", "privhelper", "tests", "dist", "pyproject.toml")
+HANDED_OVER: Final = ("wesher", "privhelper", "security", "tests", "dist", "pyproject.toml")
 """What of the checkout a job gets."""
 
 IMAGE: Final = Path(__file__).parent / "image"

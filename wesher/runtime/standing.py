@@ -6,11 +6,13 @@ has peers in force: they are taken over, so that a restart empties nothing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EPROTONOSUPPORT
+from typing import Final
 
 from privhelper.addressing import Address
 from privhelper.policy import Policy, Surroundings
@@ -22,6 +24,9 @@ from wesher.mesh.saved_state import SavedState
 from wesher.runtime.clock import seconds_since_2020
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.version import VERSION
+
+HELPER_ANSWERS_WITHIN: Final = 5.0
+"""Seconds after which the log says that there is no answer; it is waited for nevertheless."""
 
 log = logging.getLogger("agent")
 
@@ -92,8 +97,12 @@ async def greet(config: AgentConfig, saved: SavedState, helper: HelperClient) ->
 
 
 async def _hello(config: AgentConfig, helper: HelperClient) -> Reply:
+    answer = asyncio.ensure_future(helper.ask(Hello(build=f"wesher-{VERSION}"[:31])))
+    await asyncio.wait({answer}, timeout=HELPER_ANSWERS_WITHIN)
+    if not answer.done():  # a service manager holds the socket, and starts a helper that cannot start over and over
+        log.warning("the helper does not answer: it cannot start, as its log says, or it serves another agent")
     try:
-        return await helper.ask(Hello(build=f"wesher-{VERSION}"[:31]))
+        return await answer
     except HelperGone:
         if not config.split:
             raise

@@ -1,0 +1,213 @@
+"""The shipped units on a real systemd and the kernel's WireGuard: this machine runs them, its company is the lab's."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from security.privileges.asked import cannot_ask, stopped
+from tests.e2e.mesh import CLUSTER_KEY_TEXT, managed_names, start
+from tests.e2e.test_processes import descriptors, proc_status
+from tests.lab import Lab, Node, until
+from tests.vm import services
+from tests.vm.services import AGENT, HELPER, LAUNCHER, SOCKET, journal, main_pid, public_key, run, shown
+
+pytestmark = pytest.mark.vm
+
+NET_ADMIN = 1 << 12
+LOSS = re.compile(r"(\d+) packets transmitted, (\d+) received")
+
+
+@pytest.fixture(scope="module")
+def company() -> Iterator[Node]:
+    """Another machine with a daemon of its own, and the units installed here; all of it is one mesh's."""
+    before = Path("/etc/hosts").read_bytes()
+    os.environ["WESHER_BIN"] = f"{services.BIN}/wesher"
+    services.install()
+    with Lab(1) as lab:
+        services.plug_in(lab)
+        (node,) = lab.nodes
+        start(node)
+        services.configure(join=node.address, bind_addr=services.ADDRESS)
+        yield node
+        run("systemctl", "stop", AGENT, HELPER, SOCKET, LAUNCHER)
+    assert before == Path("/etc/hosts").read_bytes()
+
+
+@pytest.fixture
+def pair(company: Node) -> Node:
+    """The pair of units, running and in the mesh with the machine that is returned."""
+    run("systemctl", "start", SOCKET, AGENT)
+    await_mesh(company)
+    return company
+
+
+def await_mesh(company: Node) -> None:
+    """Until each pings the other by its name."""
+    until(lambda: services.pings(company.name), 20, "this machine pings the other")
+    until(lambda: company.ping(managed_names(company)["guest"]), 20, "the other pings this one")
+
+
+def test_the_pair_is_a_mesh_with_another_machine(pair: Node) -> None:
+    """With the kernel's WireGuard, the key from the credential, and the hosts file as a descriptor."""
+    status = services.status()
+    assert status["node"]["backend"] == "kernel"
+    assert status["problems"] == []
+    assert services.wesher("key", "show").strip() == CLUSTER_KEY_TEXT
+    assert "/etc/hosts" in descriptors(main_pid(HELPER))
+    for number in (0, 1):
+        assert os.readlink(f"/proc/{main_pid(HELPER)}/fd/{number}") == "/dev/null"
+    assert shown(HELPER, "StatusText") == "serving the agent"
+    assert shown(AGENT, "StatusText") == "in the mesh"
+
+
+def test_no_ping_is_lost_while_the_agent_is_killed_and_restarted(pair: Node) -> None:
+    """Helper, key and tunnels stay; the manager starts the killed one again by itself."""
+    helper, key, agent = main_pid(HELPER), public_key(), main_pid(AGENT)
+    ours = subprocess.Popen(["ping", "-n", "-i", "0.2", pair.name], stdout=subprocess.PIPE, text=True)
+    theirs = pair.start_program("ping", "-n", "-i", "0.2", managed_names(pair)["guest"])
+
+    os.kill(agent, signal.SIGKILL)
+    until(lambda: main_pid(AGENT) not in (0, agent) and services.is_active(AGENT), 20, "it is back")
+    run("systemctl", "restart", AGENT)
+    until(lambda: services.status()["cluster"]["alive"] == 2, 20, "and in the mesh")
+
+    ours.send_signal(signal.SIGINT)
+    theirs.signal(signal.SIGINT)
+    said = ours.communicate(timeout=60)[0]
+    theirs.wait(60)
+    for words in (said, theirs.stdout_text()):
+        counted = LOSS.search(words)
+        assert counted is not None, words
+        print(counted[0])
+        assert counted[1] == counted[2] != "0", words
+    assert (helper, key) == (main_pid(HELPER), public_key())
+
+
+def test_a_killed_helper_is_back_with_its_agent_and_another_key(pair: Node) -> None:
+    """Nothing that it had in force is adopted; nobody has to do anything."""
+    key = public_key()
+    os.kill(main_pid(HELPER), signal.SIGKILL)
+    until(lambda: services.is_active(HELPER) and public_key() not in ("", key), 20, "there is another key")
+    await_mesh(pair)
+    assert services.is_active(AGENT)
+
+
+def test_reload_is_heard_by_both_and_changes_no_process(pair: Node) -> None:
+    """`systemctl reload`, of either unit, is the same reload."""
+    processes = main_pid(AGENT), main_pid(HELPER)
+    for unit in (AGENT, HELPER):
+        seen = journal(AGENT).count("reload: ")
+        run("systemctl", "reload", unit)
+        until(lambda n=seen: journal(AGENT).count("reload: ") == n + 1, 10, f"{unit} is reloaded")
+    assert processes == (main_pid(AGENT), main_pid(HELPER))
+
+
+def test_what_a_network_manager_flushes_comes_back(pair: Node) -> None:
+    """systemd-networkd that is told to manage every link takes away addresses and routes that it does not know."""
+    network = Path("/run/systemd/network/all.network")
+    network.parent.mkdir(exist_ok=True)
+    network.write_text("[Match]\nName=wg*\n[Network]\nLinkLocalAddressing=no\n")
+    try:
+        run("systemctl", "start", "systemd-networkd.service")
+        until(lambda: "put right" in journal(HELPER) or "repair" in journal(HELPER), 30, "the helper has seen it")
+        await_mesh(pair)
+    finally:
+        network.unlink()
+        run("systemctl", "stop", "systemd-networkd.socket", "systemd-networkd.service")
+
+
+def test_live_units_hold_what_security_says(pair: Node) -> None:
+    """Users, capabilities, filters, descriptors, environment; and what landlock answers, asked of the live ones."""
+    users = {name: int(run("id", "-u", name)) for name in ("wesher", "wesher-priv")}
+    for unit, user, held in ((AGENT, "wesher", 0), (HELPER, "wesher-priv", NET_ADMIN)):
+        pid = main_pid(unit)
+        for task in os.listdir(f"/proc/{pid}/task"):
+            fields = proc_status(int(task))
+            assert set(map(int, fields["Uid"].split())) == {users[user]}
+            assert fields["Groups"].split() in ([], [run("id", "-g", user).strip()])
+            assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == int(fields["CapBnd"], 16) == held
+            assert int(fields["CapInh"], 16) == int(fields["CapAmb"], 16) == 0
+            assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+        environment = Path(f"/proc/{pid}/environ").read_text()
+        assert not re.search("KEY|SECRET", environment)
+        if cannot_ask() is None:
+            with stopped(pid) as process:
+                assert process.call("openat", -100, b"/usr/bin/env\0", os.O_RDONLY, 0) == -13  # landlock, EACCES
+    assert descriptors(main_pid(HELPER)) == Counter(
+        {"/dev/null": 2, "journal": 1, "seqpacket": 2, "/etc/hosts": 1, "unix": 6, "netlink": 2, "epoll": 1}
+    )
+
+
+def test_the_manager_alone_would_keep_them_in_too(pair: Node) -> None:
+    """What a unit shows as its exposure is what the live one was given."""
+    for unit, most in ((AGENT, 1.1), (HELPER, 1.3)):
+        said = run("systemd-analyze", "security", "--no-pager", unit)
+        level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+        assert level is not None
+        assert float(level[1]) <= most, said
+
+
+def test_stopping_the_helper_is_a_leave_and_leaves_no_trace(pair: Node) -> None:
+    """Its agent ends with it, the other machine drops the name, and a start is a mesh again."""
+    run("systemctl", "stop", HELPER)
+    until(lambda: shown(AGENT, "ActiveState") == "inactive", 10, "both have ended")
+    until(lambda: "guest" not in managed_names(pair), 10, "the other has dropped the name")
+    assert "wgoverlay" not in run("ip", "-brief", "link")
+    assert b"managed automatically" not in Path("/etc/hosts").read_bytes()
+    for unit in (AGENT, HELPER):
+        assert shown(unit, "Result") == "success"
+    run("systemctl", "start", AGENT)
+    await_mesh(pair)
+
+
+def test_the_launchers_unit_is_the_same_mesh(company: Node) -> None:
+    """It takes the pair's place, state and key; its halves are what they are elsewhere."""
+    run("systemctl", "start", LAUNCHER)
+    until(lambda: shown(HELPER, "ActiveState") == "inactive", 10, "the pair has given way")
+    await_mesh(company)
+    assert int(proc_status(main_pid(LAUNCHER))["CapEff"], 16) == NET_ADMIN
+    run("systemctl", "stop", LAUNCHER)
+    assert shown(LAUNCHER, "Result") == "success"
+    assert "Killing process" not in journal(LAUNCHER)
+    assert "wgoverlay" not in run("ip", "-brief", "link")
+
+
+def test_a_further_cluster_has_users_of_its_own(pair: Node) -> None:
+    """An instance beside the pair: other interface, ports, users, state; neither sees the other's."""
+    for user in ("wesher-lab", "wesher-priv-lab"):
+        run("systemd-sysusers", "--inline", f"u {user} - - - -")
+    services.configure("wesher-lab", bind_addr=services.ADDRESS, cluster_port=7947, wireguard_port=51821)
+    run("systemctl", "start", "wesher-privhelper@lab.socket", "wesher@lab.service")
+    other = services.status("--interface", "lab")
+    assert (other["node"]["interface"], other["cluster"]["size"]) == ("lab", 1)
+    assert services.status()["cluster"]["size"] == 2
+    owners = {
+        Path(f"/proc/{main_pid(unit)}").stat().st_uid
+        for unit in (AGENT, HELPER, "wesher@lab.service", "wesher-privhelper@lab.service")
+    }
+    assert len(owners) == 4
+    run("systemctl", "stop", "wesher-privhelper@lab.service", "wesher-privhelper@lab.socket")
+    assert "lab" not in os.listdir("/sys/class/net")
+    assert services.pings(pair.name)
+
+
+def test_the_journal_has_no_denial_and_no_secret(company: Node) -> None:
+    """Of all of the above: nothing was refused to anybody, no process was killed by a filter, no key was written."""
+    said = journal()
+    secrets = [CLUSTER_KEY_TEXT, base64.b64decode(CLUSTER_KEY_TEXT).hex()]
+    assert not [secret for secret in secrets if secret in said]
+    denied = [
+        line
+        for line in said.splitlines()
+        if "wesher" in line and re.search(r"(?i)denied|not permitted|SIGSYS|seccomp|audit|Traceback|core-dump", line)
+    ]
+    assert denied == []
