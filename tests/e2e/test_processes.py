@@ -498,6 +498,18 @@ def test_a_signal_to_all_of_us_leaves_the_leash_tied_and_the_log_open(make_lab: 
     until(lambda: "ERROR helper: " in daemon.stderr_text(), 5, "the helper's last words")
 
 
+def test_the_main_process_ends_last(make_lab: Callable[[int], Lab]) -> None:
+    """A service manager kills who is left at once, and with logpipe what was said last."""
+    (node,) = make_lab(1).nodes
+    daemon = start(node)
+    until(lambda: status(node), 10, "up")
+    others = daemon.children()
+    assert len(others) == 3
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait(15) == 0
+    assert [others[pid] for pid in others if not is_gone(pid)] == []
+
+
 def test_in_the_split_layout_too_no_agent_holds_a_terminal(make_lab: Callable[[int], Lab]) -> None:
     """With it, it could ask for a password and hear it."""
     node = make_lab(1).nodes[0]

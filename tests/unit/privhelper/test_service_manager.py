@@ -150,13 +150,14 @@ def test_launched_it_is_ready_once_a_whole_set_has_come(start: Start, manager: C
 
 
 def test_listening_it_is_ready_when_it_listens(start: Start, manager: Callable[..., Manager]) -> None:
-    """The agent's unit waits for that; what comes after changes nothing."""
+    """The agent's unit waits for that; what comes after only tells people whether it has one."""
     told = manager()
     serving = start(300.0, manager=told)
     for _ in range(2):
         serving.connect().configure(A).hang_up()
     serving.connect().greet()
-    assert ["READY=1"] == told.words()
+    waiting, serves = "STATUS=waiting for the agent", "STATUS=serving the agent"
+    assert ["READY=1", serves, waiting, serves, waiting, serves] == told.words()
 
 
 def test_launched_the_watchdog_is_fed_by_requests(start: Start, manager: Callable[..., Manager]) -> None:
