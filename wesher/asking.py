@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -36,12 +37,19 @@ def socket_options(command: Any) -> Any:
 
 def ask(path: str, runtime_dir: str, interface: str) -> Any:
     """The answer to a question. Raises NotRunning, Unusable."""
-    return get(f"{runtime_dir}/{interface}.sock", path)
+    return get(_socket(runtime_dir, interface), path)
 
 
 def tell(path: str, words: Mapping[str, Any], runtime_dir: str, interface: str) -> Any:
     """The answer to a command, once it has been carried out. Raises NotRunning, Unusable, Declined."""
-    return post(f"{runtime_dir}/{interface}.sock", path, words)
+    return post(_socket(runtime_dir, interface), path, words)
+
+
+def _socket(runtime_dir: str, interface: str) -> str:
+    """Where the daemon of `interface` is asked. One that is an instance of the template units, with users of its own,
+    has a directory of its own beside the others'."""
+    path, instances = f"{runtime_dir}/{interface}.sock", f"{runtime_dir}-{interface}/{interface}.sock"
+    return instances if not os.path.exists(path) and os.path.exists(instances) else path
 
 
 def lines(answer: Mapping[str, Any], reading: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:

@@ -350,3 +350,15 @@ def test_a_key_file_that_gives_no_key_is_one_line(run, tmp_path):
     code, out, err = run("decode", "--cluster-key-file", str(tmp_path / "none"))
     assert (code, out) == (1, "")
     assert err == f"wesher: error: cluster key file {tmp_path}/none cannot be read: No such file or directory\n"
+
+
+def test_a_daemon_of_the_template_units_is_found_in_its_own_directory(ask_daemon: Run, tmp_path: Path) -> None:
+    """Only where none serves the interface in the directory that was named."""
+    directory = tmp_path / "wesher"
+    beside = tmp_path / "wesher-wgoverlay"
+    beside.mkdir()
+    with serving(beside, {"/key": {"cluster_key": "theirs"}}):
+        assert (0, "theirs\n", "") == ask_daemon("key", "show", "--runtime-dir", str(directory))
+        directory.mkdir()
+        with serving(directory, {"/key": {"cluster_key": "ours"}}):
+            assert (0, "ours\n", "") == ask_daemon("key", "show", "--runtime-dir", str(directory))
