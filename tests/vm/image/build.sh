@@ -15,6 +15,7 @@ root=$directory/root
 suite=bookworm
 packages=(
   systemd systemd-sysv kmod busybox-static         # what boots
+  udev                                             # without which systemd-networkd manages no link
   iproute2 iputils-ping procps wireguard-tools     # what tests look with
   wireguard-go python3                             # what wesher runs on
   libcap2 libseccomp2                              # what python-prctl and pyseccomp load
@@ -73,6 +74,7 @@ configure() {
   for unit in getty.target systemd-{update-utmp,random-seed,pstore,remount-fs,journal-flush,binfmt,firstboot}.service \
     systemd-{hwdb-update,update-done,machine-id-commit,modules-load,sysusers,tmpfiles-setup-dev}.service \
     {apt-daily,apt-daily-upgrade,dpkg-db-backup,fstrim,e2scrub_all,systemd-tmpfiles-clean}.timer \
+    systemd-udev{d,-trigger,-settle}.service systemd-udevd-{control,kernel}.socket \
     {e2scrub_reap,ldconfig,kmod-static-nodes,modprobe@}.service {dev-hugepages,dev-mqueue}.mount \
     sys-kernel-{debug,tracing}.mount proc-sys-fs-binfmt_misc.automount systemd-ask-password-{console,wall}.path; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
