@@ -20,7 +20,7 @@ filter.add_rule(pyseccomp.ERRNO(errno.EPERM), "capset")
 filter.add_rule(pyseccomp.ERRNO(errno.EAFNOSUPPORT), "socket", pyseccomp.Arg(0, pyseccomp.EQ, socket.AF_INET))
 filter.load()
 """
-"""A process as a service manager starts it: without capabilities, and without the calls that it is thought not to need."""
+"""A process as a service manager starts it: without capabilities, and without calls that it is thought not to need."""
 
 LEAK = """
 import os, resource
