@@ -183,6 +183,7 @@ def test_the_launchers_unit_is_the_same_mesh(company: Node) -> None:
     assert "wgoverlay" not in run("ip", "-brief", "link")
 
 
+@pytest.mark.nightly
 def test_a_further_cluster_has_users_of_its_own(pair: Node) -> None:
     """An instance beside the pair: other interface, ports, users, state; neither sees the other's."""
     for user in ("wesher-lab", "wesher-priv-lab"):
@@ -200,6 +201,44 @@ def test_a_further_cluster_has_users_of_its_own(pair: Node) -> None:
     run("systemctl", "stop", "wesher-privhelper@lab.service", "wesher-privhelper@lab.socket")
     assert "lab" not in os.listdir("/sys/class/net")
     assert services.pings(pair.name)
+
+
+@pytest.mark.nightly
+def test_each_drop_in_does_what_it_says(pair: Node) -> None:
+    """Ports, a key from a path, another state directory, another hosts file or none: the mesh is there with each."""
+    store, elsewhere, hosts = Path("/etc/wesher"), Path("/srv/wesher"), Path("/etc/hosts.wesher")
+    for directory in (store, elsewhere):
+        directory.mkdir(exist_ok=True)
+    (store / "cluster-key").write_text(CLUSTER_KEY_TEXT)
+    run("chown", "wesher:wesher", str(elsewhere))
+    elsewhere.chmod(0o700)
+    hosts.write_text("127.0.0.1 localhost\n")
+    operators = Path("/etc/hosts").read_bytes().split(b"\n")[:2]
+
+    for name in ("ports.conf", "key-file.conf", "state-directory.conf"):
+        services.drop_in(AGENT, name)
+    run("systemctl", "restart", AGENT)
+    until(lambda: services.status()["cluster"]["alive"] == 2, 20, "in the mesh with three drop-ins")
+    assert (elsewhere / "wgoverlay.json").exists()
+
+    services.configure(join=pair.address, bind_addr=services.ADDRESS, hosts_file=hosts)
+    services.drop_in(HELPER, "other-hosts-file.conf")
+    run("systemctl", "restart", HELPER)
+    until(lambda: pair.name in hosts.read_text(), 30, "the other hosts file has the name")
+
+    services.configure(join=pair.address, bind_addr=services.ADDRESS)
+    (services.UNITS / f"{HELPER}.d" / "other-hosts-file.conf").unlink()
+    services.drop_in(HELPER, "no-hosts-file.conf")
+    run("systemctl", "restart", HELPER)
+    until(lambda: services.status()["cluster"]["alive"] == 2, 30, "in the mesh without a hosts file")
+    assert services.status()["problems"] == []
+    assert operators == Path("/etc/hosts").read_bytes().split(b"\n")[:2]
+    assert b"managed automatically" not in Path("/etc/hosts").read_bytes()
+
+    for unit in (AGENT, HELPER):
+        run("rm", "-r", str(services.UNITS / f"{unit}.d"))
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", HELPER)
 
 
 def test_the_journal_has_no_denial_and_no_secret(company: Node) -> None:
