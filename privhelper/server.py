@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from privhelper import signals
+from privhelper import GENERATION, signals
 from privhelper.allowance import Allowance
 from privhelper.door import take_no_descriptors
 from privhelper.monitor import Monitor
@@ -153,7 +153,7 @@ class Server:
             self._meet(self._doors.agent)
         else:
             self._listen()
-            self._notify.ready(WAITING)
+            self._notify.ready(_for_people(WAITING))
             self._feed_at = time.monotonic()
         while self._status is None:
             for key, _ in self._selector.select(self._until_next()):
@@ -216,7 +216,7 @@ class Server:
         take_no_descriptors(agent)
         self._agent = agent
         if self._doors.listener is not None:
-            self._notify.status("serving the agent")
+            self._notify.status(_for_people("serving the agent"))
         self._monitor = Monitor(self._tunnels)
         self._wait_for(agent, self._on_agent)
 
@@ -267,7 +267,7 @@ class Server:
         if self._doors.listener is None:
             self._notify.alive()
             if self._monitor.is_configured and not self._is_ready:
-                self._notify.ready("in the mesh")
+                self._notify.ready(_for_people("in the mesh"))
                 self._is_ready = True
 
     def _lose_agent(self) -> None:
@@ -280,7 +280,7 @@ class Server:
         if self._doors.listener is None or self._terminating:
             self._status = 0 if self._monitor.ended else 1
             return
-        self._notify.status(WAITING)
+        self._notify.status(_for_people(WAITING))
         if self._monitor.ended:
             self._status = 1 if self._tunnels.failures else None  # a new start clears what could not be taken down
             self._listen()
@@ -368,3 +368,9 @@ class Server:
 
     def _wait_for(self, source: Any, act: Callable[[], None]) -> None:
         self._selector.register(source, selectors.EVENT_READ, act)
+
+
+def _for_people(text: str) -> str:
+    """A status line. An installer reads the number before the colon (dist/services.sh): the files that a running helper
+    was started from may be gone."""
+    return f"generation {GENERATION}: {text}"

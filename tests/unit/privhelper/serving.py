@@ -73,6 +73,7 @@ class Manager:
         self._socket.bind("")  # the kernel chooses an abstract name
         self._socket.setblocking(False)
         self.heard: list[str] = []
+        self.for_people: list[str] = []
         self.environment = {"NOTIFY_SOCKET": "@" + self._socket.getsockname()[1:].decode()}
         if watchdog_usec is not None:
             self.environment |= {"WATCHDOG_USEC": str(watchdog_usec), "WATCHDOG_PID": str(os.getpid())}
@@ -81,7 +82,9 @@ class Manager:
         """All that was said, without the lines for people."""
         with suppress(BlockingIOError):
             while True:
-                self.heard.append(self._socket.recv(4096).decode().partition("\n")[0])
+                lines = self._socket.recv(4096).decode().split("\n")
+                self.heard.append(lines[0])
+                self.for_people += [line for line in lines if line.startswith("STATUS=")]
         return self.heard
 
     def close(self) -> None:

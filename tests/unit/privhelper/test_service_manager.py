@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from privhelper import server
-from privhelper.protocol import Bye, Event, Farewell, SetAddr, SetPeers, Status, Verdicts
+from privhelper import GENERATION, server
+from privhelper.protocol import VERSION, Bye, Event, Farewell, SetAddr, SetPeers, Status, Verdicts
 from tests.unit.privhelper.over_fakes import OK, A, B
 from tests.unit.privhelper.serving import Manager, Start
 
@@ -156,8 +156,27 @@ def test_listening_it_is_ready_when_it_listens(start: Start, manager: Callable[.
     for _ in range(2):
         serving.connect().configure(A).hang_up()
     serving.connect().greet()
-    waiting, serves = "STATUS=waiting for the agent", "STATUS=serving the agent"
+    waiting, serves = (f"STATUS=generation {GENERATION}: {text} the agent" for text in ("waiting for", "serving"))
     assert ["READY=1", serves, waiting, serves, waiting, serves] == told.words()
+
+
+@pytest.mark.parametrize("linger", [None, 300.0])
+def test_whatever_is_said_to_people_begins_with_the_generation(
+    start: Start, manager: Callable[..., Manager], linger: float | None
+) -> None:
+    """Before its colon stands what an installer reads: the files that a running helper was started from may be gone."""
+    told = manager()
+    serving = start(linger, manager=told)
+    (serving.agent if linger is None else serving.connect()).configure(A).hang_up()
+    serving.soon(lambda: "READY=1" in told.words(), "it is ready")
+    assert {f"STATUS=generation {GENERATION}"} == {line.partition(":")[0] for line in told.for_people}
+
+
+def test_another_version_of_the_line_is_another_generation() -> None:
+    """Else an upgrade would leave a helper running that the new agent cannot talk to. Who changes one adds a row."""
+    versions = {1: 1}  # by generation
+    assert VERSION == versions[GENERATION]
+    assert max(versions) == GENERATION
 
 
 def test_launched_the_watchdog_is_fed_by_requests(start: Start, manager: Callable[..., Manager]) -> None:
