@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from privhelper.launch import attach, launch
 from privhelper.options import Option
@@ -39,12 +40,21 @@ class DaemonByDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `agent` in front where no command is named; in the original --log-level may stand before it too."""
+        if ctx.resilient_parsing and not args:  # a shell completes the first word, which may become a command
+            return super().parse_args(ctx, args)
         length = _length_of_log_level(args)
         if args[length : length + 1] == ["agent"]:
             args = ["agent", *args[:length], *args[length + 1 :]]
         if not args or (args[0] not in self.commands and args[0] not in _OWN_ARGUMENTS):
             args = ["agent", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The first word: a command or an option of the daemon's."""
+        agent = self.commands["agent"]
+        own = super().shell_complete(ctx, incomplete)
+        agents = agent.shell_complete(click.Context(agent, parent=ctx), incomplete)
+        return [*{item.value: item for item in [*agents, *own]}.values()]
 
 
 def _length_of_log_level(args: Sequence[str]) -> int:
