@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 pythons=(3.11 3.13)
 machines=(x86_64 aarch64)
 mapfile -t glibc < <(seq 36 -1 17) # Debian 12 has 2.36: manylinux' names for what runs there, as pip prefers them
-source=python-prctl
+compiled='python-prctl'
 building=(hatchling setuptools wheel)
 
 work=$(mktemp -d)
@@ -19,7 +19,7 @@ pip=("$work/venv/bin/python" -I -m pip -qq --disable-pip-version-check)
 
 wanted() {
   /usr/bin/python3 -I -c 'import tomllib; print(*tomllib.load(open("../pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' |
-    grep -v "^$source"
+    grep -v "^$compiled"
 }
 
 # $1 directory, then what to download for every target, as pip takes it; what the first target resolved to, the others take.
@@ -69,7 +69,7 @@ write() {
 
 mapfile -t runtime < <(wanted)
 download "$work/run" "${runtime[@]}"
-"${pip[@]}" download --no-deps --no-binary "$source" --dest "$work/run" "$source"
+"${pip[@]}" download --no-deps --no-binary "$compiled" --dest "$work/run" "$compiled"
 download "$work/build" "${building[@]}"
 write "$work/run" "What wesher runs with." requirements.txt
-write "$work/build" "What makes wesher's wheel, and $source's." requirements-build.txt
+write "$work/build" "What makes wesher's wheel, and $compiled's." requirements-build.txt
