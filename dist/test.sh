@@ -44,6 +44,7 @@ if (($# == 0)); then
   run mypy
   run mypy tests/lab tests/vm/guest.py tests/vm/marker.py
   run mypy -p security.fuzz -p tests.mutants
+  run mypy --follow-imports silent -p tests.deploy
   run mypy --follow-imports silent -p tests.soak
   run mypy --follow-imports silent -p security.privileges
 fi
@@ -54,8 +55,9 @@ if (($# == 0)); then
   beside=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/soak tests/unit)
   beside+=(tests/contract tests/hostile tests/interop)
   waiting=(tests/e2e tests/vm)
+  elsewhere=(tests/deploy) # longer than CI has: dist/test-deploy.sh
   for directory in $(find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u); do
-    if [[ " ${beside[*]} ${waiting[*]} " != *" $directory "* ]]; then
+    if [[ " ${beside[*]} ${waiting[*]} ${elsewhere[*]} " != *" $directory "* ]]; then
       say "FAILED: $directory has tests, and dist/test.sh does not know of it"
       exit 1
     fi
@@ -68,6 +70,7 @@ if (($# == 0)); then
   wait "$other" || status=$?
   cat "$said"
   rm "$said"
+  say "NOT RUN: ${elsewhere[*]} (installing and containers, on real systemds and engines). Run it: sudo dist/test-deploy.sh"
 else
   "${tests[@]}" "$@" || status=$?
 fi

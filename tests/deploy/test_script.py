@@ -1,0 +1,245 @@
+"""dist/install.sh alone: what an interrupted run leaves, what it refuses, other layouts and places; taking over from a
+Go wesher and back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import Layers
+from tests.deploy.machine import Machine, Workshop, differences
+from tests.deploy.mesh import AGENT, HELPER, connect, main_pid, start_pair, status
+from tests.deploy.releases import LATER, NOW, OTHER, PACKAGE, SCRIPT, WAYS, WHEELS
+from tests.lab import until
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
+
+LIB = "/usr/local/lib/wesher"
+
+GO_UNIT = """
+[Unit]
+Description=wesher - wireguard mesh builder
+[Service]
+EnvironmentFile=-/etc/default/wesher
+ExecStart=/usr/local/sbin/wesher
+[Install]
+WantedBy=multi-user.target
+"""
+USERSPACE = "[Unit]\nWants=wesher-wireguard-go.service\nAfter=wesher-wireguard-go.service\n"
+GO_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+GO_STATE = '{\n  "ClusterKey": "' + GO_KEY + '",\n  "Nodes": []\n}\n'
+
+
+@pytest.fixture
+def scripted(workshop: Workshop, releases: Path, layers: Callable[..., Layers]) -> Iterator[Machine]:
+    """A machine on which this version has been installed by the script."""
+    with workshop.machine(releases, layers(SCRIPT)) as machine:
+        yield machine
+
+
+def versions(machine: Machine) -> list[str]:
+    """Directories of versions."""
+    return machine.good("sh", "-c", f"cd {LIB} && find . -maxdepth 1 -mindepth 1 -type d -printf '%P '").split()
+
+
+@pytest.mark.parametrize("awaited", ["tools", "wheels", "tree/lib"])
+def test_an_interrupted_run_is_repaired_by_the_next(scripted: Machine, awaited: str) -> None:
+    """Killed while it fetches, compiles or installs: what ran still does, and nothing new counts until it is whole."""
+    start_pair(scripted)
+    command = scripted.command(f"/srv/{LATER}/dist/install.sh", environment=WHEELS)
+    install = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    until(lambda: scripted.run("test", "-e", f"{LIB}/.new/{awaited}").status == 0, 120, f"it has made {awaited}")
+    os.killpg(install.pid, signal.SIGKILL)
+    install.wait()
+    assert f"v{NOW}" == scripted.good("wesher", "--version").strip()
+    assert NOW == status(scripted)["version"]
+    done = SCRIPT.install(scripted, LATER)
+    assert done.status == 0, done
+    assert f"v{LATER}" == scripted.good("wesher", "--version").strip()
+    assert "0" == scripted.good("sh", "-c", f"ls -d {LIB}/.new 2>/dev/null | wc -l").strip()
+
+
+def test_a_version_goes_when_nothing_runs_from_it(scripted: Machine) -> None:
+    """A helper keeps the one it was started from."""
+    start_pair(scripted)
+    done = SCRIPT.install(scripted, LATER)
+    assert f"{LIB}/{NOW} stays as long as something runs from it" in done.err
+    assert {NOW, LATER} == set(versions(scripted))
+    scripted.good("systemctl", "restart", HELPER)
+    assert SCRIPT.install(scripted, LATER).status == 0
+    assert [LATER] == versions(scripted)
+
+
+def test_other_sources_of_one_version_stand_beside_the_first(scripted: Machine) -> None:
+    """What runs is never written over."""
+    scripted.good("sh", "-c", f"cp -a /srv/{NOW} /run/changed && echo >>/run/changed/wesher/version.py")
+    start_pair(scripted)
+    assert scripted.run("/run/changed/dist/install.sh", environment=WHEELS).status == 0
+    assert 2 == len(versions(scripted))
+    assert scripted.good("readlink", f"{LIB}/current").startswith(f"{NOW}+")
+
+
+def test_the_launcher_takes_the_pairs_place(scripted: Machine) -> None:
+    """It is on as the pair was, and the pair is off."""
+    start_pair(scripted)
+    drop_in = "/etc/systemd/system/wesher-launcher.service.d/userspace.conf"
+    scripted.good("install", "-D", "-m", "644", f"/srv/{NOW}/dist/systemd/drop-ins/launcher-userspace.conf", drop_in)
+    done = SCRIPT.install(scripted, NOW, "--launcher")
+    assert done.status == 0, done
+    assert "enabled" == scripted.run("systemctl", "is-enabled", "wesher-launcher").out.strip()
+    assert "disabled" == scripted.run("systemctl", "is-enabled", AGENT).out.strip()
+    until(lambda: main_pid(scripted, "wesher-launcher.service") > 0, 10, "it runs")
+    done = SCRIPT.install(scripted, OTHER)
+    assert "both halves: tunnels are down for a moment" in done.err
+
+
+def test_another_prefix_is_as_good(fresh: Machine) -> None:
+    """Its units stand where systemd looks; and all goes again."""
+    before = fresh.snapshot()
+    assert SCRIPT.install(fresh, NOW, "--prefix", "/opt/mesh").status == 0
+    start_pair(fresh)
+    assert fresh.good("/opt/mesh/bin/wesher", "status").startswith("node1")
+    done = SCRIPT.install(fresh, NOW)
+    assert (1, 1) == (done.status, len(done.err.splitlines()))
+    assert "under /opt/mesh already: give --prefix /opt/mesh" in done.err
+    assert fresh.run("/opt/mesh/lib/wesher/current/uninstall.sh", "--purge").status == 0
+    assert {} == differences(before, fresh.snapshot())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "error"),
+    [
+        (["--prefix", "mesh"], {}, "--prefix 'mesh' is not absolute; give the whole path"),
+        (["--prefix", "/opt/my mesh"], {}, "give one of letters, digits and ._+-"),
+        (["--purge"], {}, "usage: sudo"),
+        ([], {"PIP_FIND_LINKS": "/nowhere"}, "cannot fetch what builds wesher: "),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_changes_nothing(
+    fresh: Machine, arguments: list[str], environment: dict[str, str], error: str
+) -> None:
+    """What, why, and what to do."""
+    before = fresh.snapshot()
+    done = fresh.run(f"/srv/{NOW}/dist/install.sh", *arguments, environment=WHEELS | environment)
+    assert done.status == 1
+    (line,) = done.err.strip().splitlines()[-1:]
+    assert error in line
+    left = {name for name in differences(before, fresh.snapshot()) if not name.startswith(LIB)}
+    assert left <= {"/usr/local/lib"}
+
+
+def test_wheels_of_another_content_are_refused(fresh: Machine) -> None:
+    """Whatever serves them: the hash decides."""
+    fresh.good(
+        "sh",
+        "-c",
+        "cp -a /srv/wheels /run/wheels && cd /run/wheels && cp click-*.whl x && printf x >>x && mv x click-*.whl",
+    )
+    done = fresh.run(f"/srv/{NOW}/dist/install.sh", environment=WHEELS | {"PIP_FIND_LINKS": "/run/wheels"})
+    assert done.status == 1
+    assert "HASH" in done.err.upper()
+    assert fresh.run("test", "-e", f"{LIB}/current").status == 1
+
+
+def test_who_is_not_root_is_told_so(scripted: Machine) -> None:
+    """Before anything else."""
+    for script in ("install.sh", "uninstall.sh", "take-over.sh"):
+        done = scripted.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"/srv/{NOW}/dist/{script}")
+        assert (1, 1) == (done.status, len(done.err.splitlines()))
+        assert "run it as root: sudo" in done.err
+
+
+def test_script_and_package_do_not_stand_beside_each_other(scripted: Machine, fresh: Machine) -> None:
+    """Units of the one would be in the way of the other's."""
+    done = PACKAGE.install(scripted, NOW)
+    assert done.status != 0
+    assert f"remove that first: {LIB}/current/uninstall.sh" in done.err
+    assert PACKAGE.install(fresh, NOW).status == 0
+    for done in (SCRIPT.install(fresh, NOW), SCRIPT.purge(fresh)):
+        assert (1, 1) == (done.status, len(done.err.splitlines()))
+        assert "apt-get remove wesher" in done.err
+
+
+# --- from a Go wesher and back
+
+
+@pytest.fixture
+def with_go(fresh: Machine) -> Machine:
+    """As the Go wesher's README has it installed; its program only waits, as root, with its state beside it. For this
+    kernel, which may have no WireGuard, the drop-in is there that our README names."""
+    connect(fresh)
+    fresh.write("/etc/systemd/system/wesher-privhelper.service.d/userspace.conf", USERSPACE)
+    fresh.write("/usr/local/sbin/wesher", "#!/bin/sh\nexec sleep infinity\n", "755")
+    fresh.write("/etc/systemd/system/wesher.service", GO_UNIT)
+    fresh.write("/etc/default/wesher", f"WESHER_CLUSTER_KEY={GO_KEY}\nWESHER_LOG_LEVEL=info\n")
+    fresh.write("/var/lib/wesher/wgoverlay.json", GO_STATE, "600")
+    fresh.good("systemctl", "daemon-reload")
+    fresh.good("systemctl", "enable", "--now", "wesher")
+    return fresh
+
+
+def test_a_go_wesher_is_not_shadowed_unasked(with_go: Machine) -> None:
+    """What is in the way is named, and it runs on."""
+    before, pid = with_go.snapshot(), main_pid(with_go, AGENT)
+    done = SCRIPT.install(with_go, NOW)
+    assert (1, 1) == (done.status, len(done.err.splitlines()))
+    assert "/etc/systemd/system/wesher.service /usr/local/sbin/wesher" in done.err
+    assert "--take-over" in done.err
+    assert {} == differences(before, with_go.snapshot())
+    assert pid == main_pid(with_go, AGENT)
+
+
+def test_our_unit_as_the_administrator_changed_it_is_not_taken_for_a_go_weshers(scripted: Machine) -> None:
+    """Drop-ins, or a whole copy, of `systemctl edit`: they stay what they are, and count."""
+    units = "/etc/systemd/system"
+    scripted.write(f"{units}/wesher.service.d/override.conf", "[Service]\nNice=5\n")
+    scripted.good("cp", "/usr/local/lib/systemd/system/wesher.service", units)
+    start_pair(scripted)
+    done = SCRIPT.install(scripted, LATER)
+    assert done.status == 0, done
+    assert LATER == status(scripted)["version"]
+    assert SCRIPT.uninstall(scripted).status == 0
+    assert "inactive" == scripted.run("systemctl", "is-active", AGENT).out.strip()
+    for name in ("wesher.service", "wesher.service.d/override.conf"):
+        assert scripted.run("test", "-e", f"{units}/{name}").status == 0
+
+
+@pytest.mark.parametrize("way", ["script", "package"])
+def test_a_go_weshers_mesh_goes_on_with_this_one_and_back(with_go: Machine, way: str) -> None:
+    """Key, state and options are the same ones, and at the end everything is as it was, and runs."""
+    before = with_go.snapshot("/var/lib/wesher")
+    if way == "script":
+        done = SCRIPT.install(with_go, NOW, "--take-over")
+    else:
+        with_go.good("dpkg", "--force-confold", "--install", *packages(with_go))
+        done = with_go.run("/usr/lib/wesher/current/take-over.sh")
+    assert done.status == 0, done
+    assert "everybody on this host can read it: chmod 600 /etc/default/wesher" in done.err
+    assert "enabled" == with_go.run("systemctl", "is-enabled", AGENT).out.strip()
+    until(lambda: status(with_go), 20, "ours runs")
+    assert GO_KEY == with_go.good("wesher", "key", "show").strip()
+    assert WAYS[way].uninstall(with_go).status == 0
+    assert "active" == with_go.run("systemctl", "is-active", AGENT).out.strip()
+    assert "sleep" == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip()
+    assert GO_KEY in with_go.good("cat", "/var/lib/wesher/wgoverlay.json")
+    kept = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "default/wesher.dpkg-dist")}
+    assert differences(before, with_go.snapshot("/var/lib/wesher")).keys() <= kept
+
+
+def packages(machine: Machine) -> list[str]:
+    """This version's, in the machine."""
+    return [f"/srv/packages/{path.name}" for path in (machine.srv / "packages").glob(f"wesher_{NOW}+*.deb")]
+
+
+def test_options_in_a_go_weshers_unit_are_not_lost_silently(with_go: Machine) -> None:
+    """They are named, and nothing is changed."""
+    with_go.write("/etc/systemd/system/wesher.service", GO_UNIT.replace("sbin/wesher", "sbin/wesher --join 192.0.2.1"))
+    done = SCRIPT.install(with_go, NOW, "--take-over")
+    assert done.status == 1
+    assert "(ExecStart=/usr/local/sbin/wesher --join 192.0.2.1): write them into /etc/default/wesher" in done.err
+    assert with_go.run("test", "-e", "/etc/systemd/system/wesher.service").status == 0
