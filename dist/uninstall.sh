@@ -2,6 +2,7 @@
 # sudo dist/uninstall.sh [--prefix P] [--purge]: leaves the mesh and takes away what install.sh made; also to be found, and
 # of the version that is installed, as PREFIX/lib/wesher/current/uninstall.sh. What remains: /var/lib/wesher, which has the
 # cluster key and the members, its users, /etc/default/wesher and the key's file. --purge takes these too, now or later.
+# What an instance has (@NAME: state in /var/lib/wesher-NAME, its users) stays: whoever set it up removes it.
 #
 # A Go wesher that install.sh moved aside is put back, and goes on if this one ran. Users and files that were there before
 # are not ours and stay: ours have our words in the passwd file, and on the first line of /etc/default/wesher.
