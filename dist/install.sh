@@ -227,6 +227,9 @@ main() {
   install_packages
   have_tree
   put_outside
+  # who is interrupted between the switch and the restarts leaves this, and the next run has them still to do
+  [[ ! -e $lib/pending ]] || changed=yes
+  : >"$lib/pending"
   switch
   if [[ $changed ]]; then
     say "$("$prefix/bin/wesher" --version) is installed under $prefix"
@@ -234,6 +237,7 @@ main() {
   else
     say "$("$prefix/bin/wesher" --version) is installed under $prefix already"
   fi
+  rm "$lib/pending"
   remove_old_versions
   choose_layout
   [[ ! $take_over ]] || "$tree/take-over.sh" ${launcher:+--launcher} || status=1

@@ -64,6 +64,19 @@ def test_an_interrupted_run_is_repaired_by_the_next(scripted: Machine, awaited: 
     assert "0" == scripted.good("sh", "-c", f"ls -d {LIB}/.new 2>/dev/null | wc -l").strip()
 
 
+def test_what_an_interrupted_run_had_still_to_restart_is_restarted_by_the_next(scripted: Machine) -> None:
+    """It leaves a file from before the switch until all follows."""
+    start_pair(scripted)
+    helper, agent = (main_pid(scripted, unit) for unit in (HELPER, AGENT))
+    scripted.good("touch", f"{LIB}/pending")
+    assert SCRIPT.install(scripted, NOW).status == 0
+    assert helper == main_pid(scripted, HELPER)
+    assert agent != main_pid(scripted, AGENT)
+    agent = main_pid(scripted, AGENT)
+    assert SCRIPT.install(scripted, NOW).status == 0
+    assert agent == main_pid(scripted, AGENT)
+
+
 def test_a_version_goes_when_nothing_runs_from_it(scripted: Machine) -> None:
     """A helper keeps the one it was started from."""
     start_pair(scripted)
