@@ -53,13 +53,15 @@ restart() {
   return 1
 }
 
-# Everything of ours that runs or would at boot: no longer. Helpers first, while agents are there to say goodbye.
+# Everything of ours that runs or would at boot: no longer. Helpers first, while agents are there to say goodbye, with the
+# sockets that would start them again.
 end_services() {
-  local unit
+  local unit helpers
   has_systemd || return 0
-  for unit in $(active 'wesher-privhelper.service' 'wesher-privhelper@*.service') \
-    $(active 'wesher.service' 'wesher@*.service' 'wesher-launcher.service' 'wesher-launcher@*.service') \
-    $(active 'wesher-privhelper.socket' 'wesher-privhelper@*.socket' 'wesher-wireguard-go.service'); do
+  mapfile -t helpers < <(active wesher-privhelper.{service,socket} 'wesher-privhelper@*'.{service,socket})
+  ((!${#helpers[@]})) || systemctl stop "${helpers[@]}"
+  for unit in $(active wesher.service 'wesher@*.service' wesher-launcher.service 'wesher-launcher@*.service') \
+    $(active wesher-wireguard-go.service); do
     is_not_ours "$unit" || systemctl stop "$unit"
   done
   for unit in $(enabled_units); do
