@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
-from privhelper import ground, inherited, logs, signals, userspace
+from privhelper import ground, inherited, logs, refusals, signals, userspace
 from privhelper import link as rtnl
 from privhelper.arguments import Arguments, parse_arguments
 from privhelper.device import Device
@@ -81,10 +81,7 @@ def serve(arguments: Arguments) -> int:
     """Set everything up, serve, take everything down. Raises StartError, NoSandbox, and OSError where the kernel says
     no."""
     if not has_capability(NET_ADMIN):
-        raise StartError(
-            "wesher-privhelper needs CAP_NET_ADMIN: it makes a network interface; start it as root, or with "
-            "setpriv --inh-caps +net_admin --ambient-caps +net_admin"
-        )
+        raise StartError(refusals.NEEDS_NET_ADMIN)
     lockdown = Lockdown(arguments.sandbox)
     notify, doors, hosts_fd = _given(arguments)
     wireguard = _wireguard(arguments)
@@ -243,12 +240,10 @@ def _wireguard(arguments: Arguments) -> WireGuard:
     resolvers = rtnl.resolvers("".join(map(_text_of, RESOLVER_FILES)))
     found = rtnl.find(netlink, pinned.interface)
     if found is not None and found.kind not in (rtnl.TUN, rtnl.WIREGUARD):
-        raise StartError(
-            f"interface {pinned.interface} exists already; if nothing needs it: ip link del dev {pinned.interface}"
-        )
+        raise StartError(refusals.exists_already(pinned.interface))
     if kind == "userspace" or (kind == "auto" and found is not None and found.kind == rtnl.TUN):
         if found is None or found.kind != rtnl.TUN:
-            raise StartError(f"no wireguard-go serves {pinned.interface}; start it: wireguard-go {pinned.interface}")
+            raise StartError(refusals.not_served(pinned.interface))
         process = _connect(arguments)
         keep = arguments.uapi_fd is None  # the administrator's, and not ours to delete
         link = RtnlLink(netlink, wanted, _not_looked_at, resolvers, given=found.index, keep=keep)
@@ -257,13 +252,8 @@ def _wireguard(arguments: Arguments) -> WireGuard:
         device = KernelDevice(lambda: link.index)
     except OSError:
         if kind == "kernel":
-            raise StartError(
-                "this kernel has no WireGuard; load it (modprobe wireguard), or give --wireguard userspace"
-            ) from None
-        raise StartError(
-            f"no WireGuard of any kind: this kernel has none, and no wireguard-go serves {pinned.interface}; "
-            f"load the kernel's (modprobe wireguard), or start wireguard-go {pinned.interface}"
-        ) from None
+            raise StartError(refusals.NO_KERNEL_WIREGUARD) from None
+        raise StartError(refusals.no_wireguard(pinned.interface)) from None
     link = RtnlLink(netlink, wanted, device.is_bare, resolvers)
     return WireGuard(device, link, None)
 

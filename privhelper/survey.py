@@ -11,15 +11,13 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from privhelper import ground, wireguard_go
 from privhelper import link as rtnl
 from privhelper.kernel import is_available, is_bare
 from privhelper.options import Pinned
+from privhelper.refusals import NO_KERNEL_WIREGUARD, exists_already, no_wireguard, not_served
 from privhelper.spawn import LaunchError
-
-NO_KERNEL_WIREGUARD: Final = "this kernel has no WireGuard; load it (modprobe wireguard), or give --wireguard userspace"
 
 
 class Survey:
@@ -51,6 +49,30 @@ class Survey:
             if rtnl.find(self._netlink, name) is not None:  # a TUN of ours ends with its process
                 raise FileExistsError(errno.EEXIST, str(wireguard_go.exists_already(name)))
         return False
+
+    def helpers_wireguard(self, kind: str) -> str | None:
+        """What a helper on its own would run on, where --wireguard is `kind`: rtnl.TUN, which somebody serves, or
+        rtnl.WIREGUARD; None where it cannot be told without making it."""
+        name = self._pinned.interface
+        with _in_one_line():
+            found = rtnl.find(self._netlink, name)
+        if found is not None and found.kind not in (rtnl.TUN, rtnl.WIREGUARD):
+            raise LaunchError(exists_already(name))
+        is_tun = found is not None and found.kind == rtnl.TUN
+        if kind == "userspace" and not is_tun:
+            raise LaunchError(not_served(name))
+        if is_tun and kind != "kernel":
+            return rtnl.TUN
+        in_kernel = kernel_would_give_wireguard()
+        if in_kernel is False:
+            raise LaunchError(NO_KERNEL_WIREGUARD if kind == "kernel" else no_wireguard(name))
+        return rtnl.WIREGUARD if in_kernel else None
+
+    def is_of_a_helper(self) -> bool:
+        """Whether the link of that name carries wesher's alias: a helper made it, which runs or has left it."""
+        with _in_one_line():
+            found = rtnl.find(self._netlink, self._pinned.interface)
+        return found is not None and found.alias == rtnl.ALIAS
 
     def clear_stale_link(self) -> None:
         """Delete it: the one thing here that changes anything."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from privhelper.identity import BadUsers, resolve_users
 from privhelper.launch import Plan
 from privhelper.options import HELPER, NODE_NAME, PINNED, WIREGUARD, Pinned, pin, unknown_variables
-from privhelper.sandbox import NET_ADMIN, Identity, has_capability
+from privhelper.sandbox import NET_ADMIN, SETUID, Identity, has_capability
 from privhelper.spawn import LaunchError
 from wesher.config import OPTIONS, AgentConfig
 from wesher.control_client import connect
@@ -27,6 +27,10 @@ AGENT_MODULE: Final = "wesher.runtime.agent"
 
 _OF_THE_HELPER: Final = ("address", "hosts-file", WIREGUARD.name)
 """Options that mean nothing to an agent whose helper runs already, and that it is not told either."""
+
+
+_TO_BECOME_OTHERS: Final = {"CAP_SETUID": SETUID, "CAP_SETGID": 6, "CAP_SETPCAP": 8}
+"""What root needs to start a process as another user, who keeps nothing of it."""
 
 
 class Contradiction(Exception):
@@ -197,6 +201,7 @@ def users(values: Mapping[str, Any], typed: Collection[str]) -> tuple[Identity, 
     Raises Contradiction, LaunchError.
     """
     if os.geteuid() == 0:
+        _check_root(values)
         try:
             return resolve_users(values["user"])
         except BadUsers as error:
@@ -210,6 +215,19 @@ def users(values: Mapping[str, Any], typed: Collection[str]) -> tuple[Identity, 
         )
     me = Identity(os.getuid(), os.getgid())
     return me, me
+
+
+def _check_root(values: Mapping[str, Any]) -> None:
+    """Raise LaunchError where root is less than root, as in a container; a helper on its own can do without."""
+    if values.get("listen") is not None:
+        return
+    needed = {} if is_split(values) else {"CAP_NET_ADMIN": NET_ADMIN}
+    missing = [name for name, number in (needed | _TO_BECOME_OTHERS).items() if not has_capability(number)]
+    if missing:
+        raise LaunchError(
+            f"root lacks {', '.join(missing)} here, and wesher runs each process as a user of its own; give it back "
+            "(in a container: --cap-add), or run helper and agent as two"
+        )
 
 
 def control_socket(values: Mapping[str, Any]) -> str:

@@ -59,6 +59,7 @@ PURE = (
     "privhelper.device",
     "privhelper.ground",
     "privhelper.monitor",
+    "privhelper.refusals",
     "privhelper.tunnels",
 )
 SHARED = {  # what of the helper the daemon's parts may import; whoever is not named here: nothing
@@ -86,6 +87,7 @@ SHARED = {  # what of the helper the daemon's parts may import; whoever is not n
         "lockdown",
         "options",
         "policy",
+        "refusals",
         "sandbox",
         "spawn",
         "survey",
