@@ -19,10 +19,11 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from privhelper.launch import attach, launch
-from privhelper.options import Option
+from privhelper.options import HELPER, Option
 from privhelper.spawn import LaunchError, fill_standard_descriptors
 from wesher.check.finding import Level, findings_lines
 from wesher.check.table import look
+from wesher.check.unit import NoUnit, options_of
 from wesher.commands import COMMANDS
 from wesher.config import OPTIONS, parse_cluster_key
 from wesher.control_client import Declined, NotRunning, Unusable
@@ -152,13 +153,53 @@ cli.add_command(
         )
     )
 )
+
+
+class Check(click.Command):
+    """A command that takes an installed unit's options, as if they were typed before its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put what the unit says in place of --unit, and of our own variables, which a service does not see."""
+        name, rest = _taken("--unit", args)
+        if name is None:
+            return super().parse_args(ctx, args)
+        try:
+            unit = options_of(name)
+        except NoUnit as error:
+            raise click.UsageError(str(error), ctx) from None
+        for variable in [variable for variable in os.environ if variable.startswith("WESHER_")]:
+            del os.environ[variable]
+        os.environ.update(unit.variables)
+        return super().parse_args(ctx, [*unit.words, *rest])
+
+
+def _taken(option: str, args: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of an option, None where it is not given, and all the other words."""
+    for i, word in enumerate(args):
+        if word == option and i + 1 < len(args):
+            return args[i + 1], [*args[:i], *args[i + 2 :]]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2], [*args[:i], *args[i + 1 :]]
+    return None, list(args)
+
+
+_OF_A_HELPER: Final = [option for option in HELPER if option.name in ("listen", "node-name", "agent-uid", "linger")]
+"""What only a helper on its own has; with --listen it is its start that is looked at."""
+
 cli.add_command(
-    click.Command(
+    Check(
         "check",
         callback=_check,
         params=[
             click.Option(["--json", "as_json"], is_flag=True, help="print JSON; its fields are stable"),
+            click.Option(
+                ["--unit"],
+                metavar="NAME",
+                expose_value=False,
+                help="check what systemd would start: an installed unit such as wesher, with its helper",
+            ),
             *_daemons_parameters(),
+            *map(_click_option, _OF_A_HELPER),
         ],
         help=_check.__doc__,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,8 +9,10 @@ import sys
 from privhelper import lockdown
 from privhelper.handover import check_reachable, may, prefixes
 from privhelper.options import OFF
+from privhelper.refusals import NEEDS_NET_ADMIN
+from privhelper.sandbox import NET_ADMIN, has_capability
 from wesher.check.finding import Said, error, ok, warning
-from wesher.check.start import REFUSALS, Start
+from wesher.check.start import REFUSALS, Half, Start
 from wesher.plan import control_socket
 
 
@@ -23,7 +25,12 @@ def environment(start: Start) -> Said:
 def privilege(start: Start) -> Said:
     """Whether this user may start wesher at all."""
     uid = os.geteuid()
-    if uid == 0:
+    if Half.HELPER in start.halves and not start.assumed:
+        if has_capability(NET_ADMIN):
+            yield ok(f"CAP_NET_ADMIN as uid {uid}" if uid else "root, which is given away at once")
+        else:
+            yield error(NEEDS_NET_ADMIN)
+    elif uid == 0:
         yield ok("root, which is given away at once")
     elif not start.assumed:
         yield ok(f"CAP_NET_ADMIN as uid {uid}, which both processes then share")
@@ -50,7 +57,7 @@ def users(start: Start) -> Said:
     if isinstance(start.users, REFUSALS):
         raise start.users
     agent, helper = start.users
-    if start.config.split:
+    if start.halves == Half.AGENT:
         yield ok(f"the agent is uid {agent.uid}")
     else:
         yield ok(f"the agent is uid {agent.uid}, the helper {helper.uid}")
@@ -85,6 +92,9 @@ def helper_socket(start: Start) -> Said:
     if isinstance(start.users, REFUSALS):
         return
     path, agent = start.values["helper-socket"], start.users[0]
+    if path == start.values["listen"] and not os.path.exists(path):
+        yield ok(f"{path} will be made by the helper")
+        return
     try:
         info = os.stat(path)
     except OSError as missing:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Flag, auto
+from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Any, Final, TypeVar
 
@@ -12,8 +14,11 @@ from privhelper.identity import BadUsers, resolve_users
 from privhelper.options import Pinned
 from privhelper.sandbox import NET_ADMIN, Identity, has_capability
 from privhelper.spawn import LaunchError
+from wesher.check.meeting import Met, meet
+from wesher.check.reaching import Prober
 from wesher.config import AgentConfig
 from wesher.key_file import BadKeyFile
+from wesher.mesh.rotation import Keys
 from wesher.mesh.saved_state import SavedState
 from wesher.plan import (
     agent_config,
@@ -30,13 +35,23 @@ from wesher.plan import (
 from wesher.runtime.bind_addr import BindAddress
 from wesher.runtime.state_at_start import StartError, read_state
 from wesher.runtime.state_file import StateFile
+from wesher.swim.io import Endpoint, from_wire
 
 Refusal = LaunchError | BadKeyFile | StartError
 REFUSALS: Final = (LaunchError, BadKeyFile, StartError)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+class Half(Flag):
+    """What is started: one of the two halves by itself, both of them so, or the launcher, which makes both."""
+
+    LAUNCHER = auto()
+    AGENT = auto()
+    HELPER = auto()
+    ANY = LAUNCHER | AGENT | HELPER
+
+
+@dataclass(frozen=True)
 class Start:
     """The start that is looked at. What cannot be had is its refusal, which one row tells and the others pass over.
 
@@ -44,6 +59,7 @@ class Start:
     where this user may not know.
     """
 
+    halves: Half
     values: Mapping[str, Any]
     remarks: Sequence[str]
     assumed: bool
@@ -56,29 +72,74 @@ class Start:
     config: AgentConfig
     saved: SavedState | Refusal
 
+    @cached_property
+    def met(self) -> Sequence[Met]:
+        """How it went with those who are to be joined: tried once, for all rows."""
+        return meet(self.config.join, self.config.cluster_port, self.own, self.prober)
+
+    @property
+    def own(self) -> Endpoint | None:
+        """Where this node says that it is."""
+        if isinstance(self.bound, REFUSALS) or not self.bound.announced:
+            return None
+        return from_wire(self.bound.announced, self.config.cluster_port)
+
+    @cached_property
+    def prober(self) -> Prober:
+        """With the keys that a start would have."""
+        own = self.own
+        return Prober(
+            self._keys(),
+            bind=IPv4Address(0) if isinstance(self.bound, REFUSALS) else self.bound.bind,
+            announced=None if own is None else own.ip,
+            port=self.config.cluster_port,
+            wireguard_port=self.pinned.wireguard_port,
+            overlay_mtu=self.pinned.mtu,
+        )
+
+    def _keys(self) -> tuple[bytes, ...]:
+        saved = None if isinstance(self.saved, REFUSALS) else self.saved
+        given = None if isinstance(self.key, REFUSALS) else self.key
+        ring = () if saved is None or saved.cluster_key is None else (saved.keys or Keys.of(saved.cluster_key)).ring
+        return ring if given is None else (given, *(key for key in ring if key != given))
+
 
 def begin(values: Mapping[str, Any], given: Collection[str], typed: Collection[str]) -> Start:
     """The start that `make_plan` would plan with the same arguments. Raises Contradiction."""
-    refuse_contradictions(values, typed)
-    assumed = not is_split(values) and os.geteuid() != 0 and not has_capability(NET_ADMIN)
+    halves = _halves(values)
+    refuse_contradictions(values, () if Half.HELPER in halves else typed)
+    assumed = halves != Half.AGENT and os.geteuid() != 0 and not has_capability(NET_ADMIN)
     bound = _tried(lambda: bind_address(values))
     known = BindAddress(IPv4Address(0), b"") if isinstance(bound, REFUSALS) else bound
     key_remarks: list[str] = []
     key = _tried(lambda: given_key(values, key_remarks.append))
     config = agent_config(values, given, known, None if isinstance(key, REFUSALS) else key)
     return Start(
+        halves=halves,
         values=values,
         remarks=remarks(values, typed),
         assumed=assumed,
         running=is_running(control_socket(values)),
         bound=bound,
-        pinned=pin_options(values, known),
+        pinned=_pinned(values, known, halves),
         users=_tried(lambda: _roots_users(values) if assumed else users(values, typed)),
         key=key,
         key_remarks=key_remarks,
         config=config,
         saved=_tried(lambda: read_state(config, StateFile(config.state_file))),
     )
+
+
+def _halves(values: Mapping[str, Any]) -> Half:
+    agent = Half.AGENT if is_split(values) else Half(0)
+    helper = Half.HELPER if values["listen"] is not None else Half(0)
+    return agent | helper or Half.LAUNCHER
+
+
+def _pinned(values: Mapping[str, Any], bound: BindAddress, halves: Half) -> Pinned:
+    pinned = pin_options(values, bound)
+    name = values["node-name"]
+    return pinned if name is None or Half.HELPER not in halves else replace(pinned, node_name=name)
 
 
 def _tried(make: Callable[[], T]) -> T | Refusal:

@@ -4,35 +4,56 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from typing import Final
 
 from privhelper import wireguard_go
 from privhelper.addressing import MAX_ATTEMPT, derive
+from privhelper.refusals import NO_KERNEL_WIREGUARD
 from privhelper.sandbox import Identity
 from privhelper.spawn import LaunchError
 from wesher.check.finding import Said, error, ok, warning
-from wesher.check.start import REFUSALS, Start
+from wesher.check.start import REFUSALS, Half, Start
 from wesher.show import plain
+
+_UNTOLD: Final = (
+    "whether the kernel would load its own cannot be told without making it, for its modules are not in sight"
+)
 
 
 def backend(start: Start) -> Said:
     """Whose WireGuard it would be."""
     # Not at the top, here and below: it brings pyroute2 along, which the other commands need not wait for.
-    from privhelper.survey import NO_KERNEL_WIREGUARD, kernel_would_give_wireguard  # noqa: PLC0415
+    from privhelper.survey import kernel_would_give_wireguard  # noqa: PLC0415
 
+    if Half.HELPER in start.halves:
+        yield from _helpers(start)
+        return
     kind = start.values["wireguard"]
     in_kernel = kind != "userspace" and kernel_would_give_wireguard()
-    untold = "whether the kernel would load its own cannot be told without making it, for its modules are not in sight"
     if in_kernel:
         yield ok("the kernel's")
     elif kind == "kernel" and in_kernel is None:
-        yield warning(untold)
+        yield warning(_UNTOLD)
     elif kind == "kernel":
         yield error(NO_KERNEL_WIREGUARD)
     elif in_kernel is None:
-        yield warning(untold)
+        yield warning(_UNTOLD)
         yield from _userspace(start)
     else:
         yield from _userspace(start)
+
+
+def _helpers(start: Start) -> Said:
+    from privhelper.survey import Survey  # noqa: PLC0415
+
+    with closing(Survey(start.pinned)) as survey:
+        found = survey.helpers_wireguard(start.values["wireguard"])
+    if found is None:
+        yield warning(_UNTOLD)
+    elif found == "tun":
+        yield ok(f"wireguard-go's, which serves {start.pinned.interface}")
+    else:
+        yield ok("the kernel's")
 
 
 def _userspace(start: Start) -> Said:
@@ -50,6 +71,9 @@ def port(start: Start) -> Said:
         try:
             survey.port()
         except LaunchError:
+            if Half.HELPER in start.halves and survey.is_of_a_helper():
+                yield ok(f"in use, and not looked at: {start.pinned.interface} is there, a helper's")
+                return
             if start.running is not False or not _left_a_link(start):
                 raise
             yield ok(f"{start.pinned.wireguard_port} is in use by the interface that will be made anew")
@@ -60,7 +84,9 @@ def port(start: Start) -> Said:
 def interface(start: Start) -> Said:
     """Whether the name is free, or an earlier run's."""
     name = start.pinned.interface
-    if start.running:
+    if Half.HELPER in start.halves and (used := _helpers_link(start)):
+        yield ok(used)
+    elif start.running:
         yield ok(f"{name} is not looked at: wesher runs")
     elif not _is_stale(start):
         yield ok(f"{name} is free")
@@ -68,6 +94,21 @@ def interface(start: Start) -> Said:
         yield warning(f"{name} is wesher's, which may run: use sudo to know")
     else:
         yield ok(f"{name} is left from an earlier run, and will be made anew")
+
+
+def _helpers_link(start: Start) -> str:
+    """What a helper on its own makes of a link that is there; empty where the launcher's words do."""
+    from privhelper.survey import Survey  # noqa: PLC0415
+
+    name = start.pinned.interface
+    with closing(Survey(start.pinned)) as survey:
+        if survey.is_of_a_helper():
+            return f"{name} is a helper's, which runs, or has left it and will take it up again"
+        try:
+            served = survey.helpers_wireguard(start.values["wireguard"]) == "tun"
+        except LaunchError:
+            return ""
+    return f"{name} is wireguard-go's, and will be used" if served else ""
 
 
 def _is_stale(start: Start) -> bool:

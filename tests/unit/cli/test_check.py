@@ -8,13 +8,16 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from privhelper.options import HELPER
+from tests.unit.cli.answering import Answering
 from tests.unit.cli.daemon import serving
-from tests.unit.cli.saved import TEXT, save
+from tests.unit.cli.saved import KEY, NOBODY, TEXT, save
 from tests.unit.cli.test_cli import subprocess_run
 from wesher import cli, plan
 from wesher.runtime.bind_addr import InterfaceAddress
@@ -32,10 +35,11 @@ def look_around(directory: Path) -> dict[str, tuple[int, bytes]]:
 # --- the command
 
 
-def test_it_takes_the_daemons_options() -> None:
-    """All of them, and none else but --json."""
+def test_it_takes_the_options_of_both_halves() -> None:
+    """All of them, and none else but --json and --unit: what a helper on its own takes can be checked too."""
     options = {name: {option.name for option in cli.cli.commands[name].params} for name in ("agent", "check")}
-    assert options["check"] == options["agent"] - {"version"} | {"as_json"}
+    helpers = {option.name.replace("-", "_") for option in HELPER}
+    assert options["check"] == options["agent"] - {"version"} | helpers | {"as_json", "unit"}
 
 
 @pytest.mark.parametrize(
@@ -155,11 +159,88 @@ def test_whom_to_join_is_resolved_and_tried(found):
     """A closed port or a name that is none is a warning: they may come later."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert found("join", "--join", f"127.0.0.1:{port}") == [("ok", f"127.0.0.1 answers as 127.0.0.1:{port}")]
+        text = f"127.0.0.1 answers as 127.0.0.1:{port}, TCP; to try UDP takes the cluster key"
+        assert found("join", "--join", f"127.0.0.1:{port}") == [("ok", text)]
     both = found("join", "--join", f"127.0.0.1:{port},a..b")
     assert [level for level, _ in both] == ["warning", "warning"]
     assert both[0][1].startswith(f"127.0.0.1 does not answer (127.0.0.1:{port}: Connection refused); ")
     assert both[1][1].startswith("a..b ")
+
+
+@pytest.fixture
+def own(directory: Path) -> Iterator[tuple[str, ...]]:
+    """Options of a node at 127.0.0.1 with a saved key, whose gossip port is free and whose tunnels' port is silent."""
+    save(directory, NOBODY)
+    with socket.socket(type=socket.SOCK_DGRAM) as tunnels, socket.socket(type=socket.SOCK_DGRAM) as gossip:
+        for opened in (tunnels, gossip):
+            opened.bind(("127.0.0.1", 0))
+        ports = [str(opened.getsockname()[1]) for opened in (gossip, tunnels)]
+        gossip.close()
+        yield ("--bind-addr", "127.0.0.1", "--cluster-port", ports[0], "--wireguard-port", ports[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "text"),
+    [
+        ({}, "ok", "answers as 127.0.0.1:{port}, TCP and UDP and is heard here"),
+        ({"heeds_source": False}, "ok", "answers as 127.0.0.1:{port}, TCP and UDP"),
+        ({"udp": False}, "warning", "answers by TCP as 127.0.0.1:{port}, but not by UDP; open UDP port {port} "),
+        (
+            {"tcp": False},
+            "warning",
+            "by UDP as 127.0.0.1:{port}, but not by TCP (Connection refused); open TCP",
+        ),
+        (
+            {"is_heard": False},
+            "warning",
+            "but what it sends of itself does not arrive; open UDP port {own}",
+        ),
+    ],
+)
+def test_what_is_dropped_between_two_nodes_is_named(found, own, settings, level, text):
+    """With the key each way is tried by itself: a stream, a datagram, a datagram of theirs."""
+    with Answering(KEY, **settings) as member:
+        ((found_level, said),) = found("join", *own, "--join", f"127.0.0.1:{member.port}")
+    assert (found_level, text.format(port=member.port, own=own[3]) in said) == (level, True), said
+    assert said.startswith("127.0.0.1 ")
+
+
+def test_a_key_that_is_not_the_clusters_is_named(found, own):
+    """Before a firewall is suspected that lets all through."""
+    with Answering(KEY[::-1]) as member:
+        ((level, text),) = found("join", *own, "--join", f"127.0.0.1:{member.port}")
+    assert level == "warning"
+    assert text.startswith(f"127.0.0.1 takes a connection as 127.0.0.1:{member.port}, but does not answer to this")
+
+
+def test_a_closed_port_for_tunnels_is_named(found, own):
+    """Where the other side says so: WireGuard answers no stranger."""
+    with Answering(KEY) as member:
+        ((level, text),) = found("join", *own, "--join", f"127.0.0.1:{member.port}", "--wireguard-port", own[3])
+    assert level == "warning"
+    assert f"says that nobody is at its UDP port {own[3]}; open it there for WireGuard" in text
+
+
+@pytest.mark.parametrize(
+    ("largest", "mtu", "fitting"),
+    [
+        (65536, 1420, None),
+        (1480 - 28, 1420, None),
+        (1479 - 28, 1420, 1419),
+        (1280 - 28, 1420, 1220),
+        (1480 - 28, 1421, 1420),
+    ],
+)
+def test_a_path_that_swallows_large_packets_is_named(found, own, largest, mtu, fitting):
+    """Nobody says so: it is tried. The size is the largest of those tried that got there."""
+    with Answering(KEY, largest=largest) as member:
+        ((level, text),) = found("path mtu", *own, "--join", f"127.0.0.1:{member.port}", "--mtu", str(mtu))
+    if fitting is None:
+        assert (level, text) == ("ok", f"packets of {mtu + 60} bytes get there, the largest with --mtu {mtu}")
+    else:
+        assert level == "warning"
+        assert f"takes packets of {fitting + 60} bytes, and with --mtu {mtu} tunnels make some of {mtu + 60}" in text
+        assert text.endswith(f"; give --mtu {fitting}, here and there")
 
 
 def test_this_node_is_no_one_to_join(found):
