@@ -17,6 +17,13 @@ from wesher.show import duration, plain
 SILENT_FOR: Final = 300.0
 """Seconds that an alive member may take to answer a first packet through its tunnel."""
 
+MISSED_FROM: Final = 5
+"""Pings in a row that nobody but a member's neighbours or a stream hears of: loss of a fifth both ways does that to one
+in three hundred, and then for the time of a few probes."""
+
+UNDIALLED_FROM: Final = 2
+"""Connections in a row that do not come about while the member answers pings: one may have met its restart."""
+
 SLOW_FROM: Final = 4
 """The health score, 0 to 7, from which this node doubts itself more than the others."""
 
@@ -81,7 +88,10 @@ def _cluster(status: Mapping[str, Any]) -> Iterable[Any]:
 
 
 def _peers(status: Mapping[str, Any]) -> Iterable[Any]:
-    return list(status["peers"])
+    """Each with what of this node its rules need; an older daemon does not tell its keepalive."""
+    node = status["node"]
+    of_here = {"wireguard_port": node["wireguard_port"], "keepalive_s": node.get("keepalive_s", 0)}
+    return [of_here | dict(peer) for peer in status["peers"]]
 
 
 def _refused(status: Mapping[str, Any]) -> Iterable[Any]:
@@ -89,10 +99,24 @@ def _refused(status: Mapping[str, Any]) -> Iterable[Any]:
 
 
 def _is_silent(peer: Mapping[str, Any]) -> bool:
-    """Packets were sent and none has ever come; what only just became alive has time."""
+    """Packets were sent and none has ever come, or, where a keepalive keeps it from idling, none comes any more; what
+    only just became alive has time."""
     since, handshake = peer.get("since_s"), peer["last_handshake_s"]
     lasting = since is not None and since > SILENT_FOR and (handshake is None or handshake > SILENT_FOR)
-    return peer["state"] == "alive" and lasting and peer["tx_bytes"] > 0 and peer["rx_bytes"] == 0
+    never = peer["tx_bytes"] > 0 and peer["rx_bytes"] == 0
+    return peer["state"] == "alive" and lasting and bool(never or 0 < peer["keepalive_s"] < SILENT_FOR)
+
+
+def _misses_pings(peer: Mapping[str, Any]) -> bool:
+    return peer["state"] == "alive" and bool(peer.get("missed_pings", 0) >= MISSED_FROM)
+
+
+def _is_undialled(peer: Mapping[str, Any]) -> bool:
+    return peer["state"] == "alive" and bool(peer.get("failed_dials", 0) >= UNDIALLED_FROM)
+
+
+def _gossip_port(peer: Mapping[str, Any]) -> str:
+    return plain(str(peer["gossip_addr"]).rpartition(":")[2])
 
 
 def _refusal(what: str, refusal: Mapping[str, Any], reason: str) -> str:
@@ -126,8 +150,24 @@ RULES: Final = (
         _peers,
         _is_silent,
         lambda peer: (
-            f"{plain(peer['name'])} is alive, but its tunnel is silent: no packet has come back; open its WireGuard "
-            "port (UDP) between the two nodes"
+            f"{plain(peer['name'])} is alive, but its tunnel is silent: no packet {_so_far(peer)}; open its WireGuard "
+            f"port (UDP {peer['wireguard_port']}) between the two nodes"
+        ),
+    ),
+    Rule(
+        _peers,
+        _misses_pings,
+        lambda peer: (
+            f"{plain(peer['name'])} is alive, but only by TCP or as others hear it: {peer['missed_pings']} pings in a "
+            f"row went unanswered; open its gossip port (UDP {_gossip_port(peer)}) between the two nodes"
+        ),
+    ),
+    Rule(
+        _peers,
+        _is_undialled,
+        lambda peer: (
+            f"{plain(peer['name'])} is alive, but takes no connection: {peer['failed_dials']} in a row failed; open "
+            f"its gossip port (TCP {_gossip_port(peer)}) between the two nodes"
         ),
     ),
     Rule(
@@ -142,6 +182,10 @@ RULES: Final = (
     ),
 )
 """In the order of their findings: this node first."""
+
+
+def _so_far(peer: Mapping[str, Any]) -> str:
+    return "has come back" if peer["rx_bytes"] == 0 else "comes back any more"
 
 
 def _ago(peer: Mapping[str, Any]) -> str:

@@ -133,6 +133,7 @@ def memory(machine: Machine, node: Node) -> Iterator[str]:
         ("relays", len(probing._relays), MAX_RELAYS),
         ("probes", len(probing._probes), node.config.probe_overlap + MAX_CLAIMS),
         ("round trips", len(probing.round_trips), node.config.max_members),
+        ("missed pings", len(probing.missed_pings), node.config.max_members),
     ):
         if kept > most:
             yield f"{kept} {what}, and {most} are the most"

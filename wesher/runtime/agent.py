@@ -367,6 +367,8 @@ class Agent:
             refused=self._peers.refused,
             tunnels=await self._helper.status(),
             round_trips=self._node.round_trips,
+            missed_pings=self._node.missed_pings,
+            failed_dials={} if self._dialling is None else self._dialling.failed,
             now=monotonic(),
             calendar=time.time(),
             retained=self._peers.retained,
@@ -585,6 +587,8 @@ class Agent:
         match event:
             case Joined(member) | Updated(member) | Gone(member):
                 log.info("member %s: %s", ascii(member.name), type(event).__name__.lower())
+                if isinstance(event, Joined) and self._dialling is not None:
+                    self._dialling.joined(member.endpoint)
                 if member.state is NodeState.LEFT and self._node.is_claimed(member.name):
                     self._retained.expect(member.name, monotonic() + PATIENCE)
                 self._peers.change()

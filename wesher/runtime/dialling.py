@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from wesher.runtime.clock import monotonic
 from wesher.runtime.gossip import Gossip
@@ -23,6 +24,8 @@ class Dialling:
         self._gossip = gossip
         self._answers: dict[Endpoint, asyncio.Future[str]] = {}
         self._other_keys: dict[Endpoint, list[bytes]] = {}
+        self.failed: Counter[Endpoint] = Counter()
+        """How often in a row no connection came about, whoever wanted it."""
 
     async def exchange(self, endpoint: Endpoint) -> str:
         """Exchange everything with whoever is there; what failed, empty if nothing did."""
@@ -34,9 +37,14 @@ class Dialling:
             self._gossip.settle()
         return await asyncio.shield(answer)  # another may be waiting for it
 
+    def joined(self, endpoint: Endpoint) -> None:
+        """A member is there that was not: what became of dials there before says nothing any more."""
+        self.failed.pop(endpoint, None)
+
     def exchanged(self, event: Exchanged) -> None:
         """A push/pull that the node began is over."""
         endpoint = event.with_whom
+        self._count(event)
         if not event.join or endpoint not in self._answers:
             return
         others = self._other_keys[endpoint]
@@ -45,3 +53,11 @@ class Dialling:
             return
         del self._other_keys[endpoint]
         self._answers.pop(endpoint).set_result(event.failure)
+
+    def _count(self, event: Exchanged) -> None:
+        if not event.failure or event.unread:  # there was a connection
+            self.failed.pop(event.with_whom, None)
+            return
+        if len(self.failed) >= self._node.config.max_members:  # of addresses that nobody has any more
+            self.failed.clear()
+        self.failed[event.with_whom] += 1

@@ -19,7 +19,7 @@ from privhelper.protocol import Failed, HostsResult, Op, Peer, PeerStatus, Pinne
 from wesher.mesh.desired import Refusal
 from wesher.mesh.node_meta import MetaError, NodeMeta, decode
 from wesher.mesh.saved_state import LastSeen, SavedNode
-from wesher.swim.io import from_wire
+from wesher.swim.io import Endpoint, from_wire
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
 
@@ -61,6 +61,8 @@ def status(
     refused: Iterable[Refusal],
     tunnels: Iterable[PeerStatus],
     round_trips: Mapping[str, float],
+    missed_pings: Mapping[str, int],
+    failed_dials: Mapping[Endpoint, int],
     now: float,
     calendar: float,
     retained: Collection[Peer] = (),
@@ -69,11 +71,13 @@ def status(
     """The whole answer; seconds, but rtt in milliseconds.
 
     `now` is the node's clock, `calendar` the Unix time, for the age of handshakes. `retained` are the peers in force
-    behind which no live member stands; `problems` are what ails this node and shows nowhere else.
+    behind which no live member stands; `missed_pings`, by name, and `failed_dials`, by endpoint, are so many in a row;
+    `problems` are what ails this node and shows nowhere else.
     """
     entries = _entries(members, now, retained)
     states = Counter(entry["state"] for entry in entries)
     round_trip = {name: round(seconds * 1000, 2) for name, seconds in round_trips.items()}
+    dials = {member.name: failed_dials.get(member.endpoint, 0) for member in members}
     by_key = {_base64(tunnel.public_key): tunnel for tunnel in tunnels}
     return {
         "version": version,
@@ -85,6 +89,7 @@ def status(
             "interface": pinned.interface,
             "wireguard_port": pinned.wireguard_port,
             "backend": pinned.backend.name.lower(),
+            "keepalive_s": pinned.keepalive,
             "uptime_s": round(uptime, 1),
         },
         "cluster": {
@@ -97,7 +102,11 @@ def status(
         "peers": [
             {name: entry[name] for name in _OF_A_PEER}
             | _tunnel(by_key.get(entry["public_key"]), calendar)
-            | {"rtt_ms": round_trip.get(entry["name"])}
+            | {
+                "rtt_ms": round_trip.get(entry["name"]),
+                "missed_pings": missed_pings.get(entry["name"], 0),
+                "failed_dials": dials.get(entry["name"], 0),
+            }
             for entry in entries
             if entry["name"] != me.name
         ],

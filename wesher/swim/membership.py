@@ -164,7 +164,7 @@ class Membership:
         """Drop a member that is not alive, if it is known; whoever remembers it longer is told."""
         if self._members.get(name) is not None:
             self._members.remove(name)
-            self._probing.round_trips.pop(name, None)
+            self._probing.drop(name)
             self._outbox.broadcasts.drop(name)
         self._events.append(Forgotten(name))
 

@@ -149,6 +149,11 @@ class Node:
         """Seconds a member's last direct ack took, by name."""
         return self._probing.round_trips
 
+    @property
+    def missed_pings(self) -> Counter[str]:
+        """Pings in a row that a member who lives has not answered itself over UDP, by name."""
+        return self._probing.missed_pings
+
     # --- commands
 
     def join(self, contacts: Iterable[Endpoint], now: float, under: bytes | None = None) -> None:
@@ -260,7 +265,7 @@ class Node:
             case IndirectPing():
                 self._probing.relay(message, source, now)
             case Ack(seq_no):
-                self._follow(self._probing.take_ack(seq_no, now), now)
+                self._follow(self._probing.take_ack(seq_no, source, now), now)
             case Nack(seq_no):
                 self._probing.take_nack(seq_no)
             case UserMessage(payload) if are_words(payload):

@@ -30,7 +30,8 @@ _WRAP: Final = 1 << 32
 
 
 class Probing:
-    """`round_trips` are the seconds a member's last direct ack took, by name."""
+    """`round_trips` are the seconds a member's last direct ack took, by name. `missed_pings` are those in a row after
+    which only others or a stream heard of it: the member lives, and UDP between it and us does not get through."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Probing:
     ) -> None:
         self.awareness = Awareness(config.awareness_max_multiplier)
         self.round_trips: dict[str, float] = {}
+        self.missed_pings: Counter[str] = Counter()
         self._config = config
         self._identity = identity
         self._members = members
@@ -72,10 +74,15 @@ class Probing:
         member, wrapped = self._members.next_probe(self._identity.name)
         forgotten = self._members.reap(now - self._config.gossip_to_the_dead) if wrapped else []
         for gone in forgotten:
-            self.round_trips.pop(gone.name, None)
+            self.drop(gone.name)
         if member is not None and all(probe.name != member.name for probe in in_turn):
             self._ping_in_turn(member, now)
         return forgotten
+
+    def drop(self, name: str) -> None:
+        """Keep nothing of a member that is forgotten."""
+        self.round_trips.pop(name, None)
+        self.missed_pings.pop(name, None)
 
     def check_vacancy(self, member: Member, now: float) -> None:
         """Probe a member that is said to have left or died, and tell it so: if it has not, it can refute at once."""
@@ -94,7 +101,7 @@ class Probing:
                 steps += self._ask_relays(probe)
         return steps
 
-    def take_ack(self, seq_no: int, now: float) -> list[ProbeStep]:
+    def take_ack(self, seq_no: int, source: Endpoint, now: float) -> list[ProbeStep]:
         """An ack over UDP, for us or for whom we relay."""
         relay = self._relays.pop(seq_no, None)
         if relay is not None and now < relay.deadline:
@@ -104,6 +111,8 @@ class Probing:
             return []
         if probe.relays_at < inf:
             self.round_trips[probe.name] = now - probe.sent_at
+        target = self._members.get(probe.name)
+        self._count_missed(probe, probe.relays_at == inf and target is not None and source.ip != target.endpoint.ip)
         return [self._answered(probe)]
 
     def take_nack(self, seq_no: int) -> None:
@@ -147,6 +156,7 @@ class Probing:
         del self._probes[probe.seq_no]
         if probe.by_stream:
             self._counters["reached over TCP only"] += 1
+            self._count_missed(probe, True)
             return self._answered(probe)
         if probe.why is Why.TURN:
             self.awareness.apply(probe.failure_cost())
@@ -156,6 +166,13 @@ class Probing:
         if probe.why is Why.TURN:
             self.awareness.apply(-1)
         return Answered(probe)
+
+    def _count_missed(self, probe: Probe, missed: bool) -> None:
+        """A member that lives has missed our ping, or not. Who is only thought to be gone has nothing to miss."""
+        if not missed:
+            self.missed_pings.pop(probe.name, None)
+        elif probe.why is Why.TURN and self._members.get(probe.name) is not None:
+            self.missed_pings[probe.name] += 1
 
     # --- being probed, and asked to probe
 

@@ -20,6 +20,8 @@ def peer(**changes: object) -> dict[str, Any]:
         "rx_bytes": 0,
         "tx_bytes": 2048,
         "rtt_ms": 1.25,
+        "missed_pings": 0,
+        "failed_dials": 0,
         "meta_format": "0.3",
     }
     return values | changes
@@ -36,6 +38,7 @@ def status(
     problems: tuple[str, ...] = (),
     name: str = "node-a",
     health_score: int = 0,
+    keepalive: int = 0,
 ) -> dict[str, Any]:
     """A whole answer to /status."""
     node = {
@@ -46,6 +49,7 @@ def status(
         "interface": "wgoverlay",
         "wireguard_port": 51820,
         "backend": "kernel",
+        "keepalive_s": keepalive,
         "uptime_s": 3 * 86400.0,
     }
     cluster = {"size": 2, "alive": 1, "suspect": 1, "failed": 3, "left": 4, "health_score": health_score}

@@ -27,6 +27,10 @@ SILENT = {"since_s": 301.0, "last_handshake_s": None, "rx_bytes": 0, "tx_bytes":
         status(peer(**SILENT | {"rx_bytes": 92})),
         status(peer(**SILENT | {"last_handshake_s": 300})),
         status(peer(**SILENT | {"state": "left"})),
+        status(peer(since_s=301.0, last_handshake_s=300, rx_bytes=9, tx_bytes=9), keepalive=25),
+        status(peer(since_s=301.0, last_handshake_s=301, rx_bytes=9, tx_bytes=9), keepalive=300),
+        status(peer(missed_pings=4, failed_dials=1)),
+        status(peer(state="left", missed_pings=5, failed_dials=2)),
         status(refused=(refusal(hosts_reason=HOSTS_REASONS[HostsVerdict.DISABLED]),)),
         status(health_score=3),
     ],
@@ -53,8 +57,23 @@ def test_what_is_well_or_idle_or_chosen_is_not_degraded(well):
         ),
         (
             status(peer(**SILENT)),
-            "node-b is alive, but its tunnel is silent: no packet has come back; open its WireGuard port (UDP) between "
-            "the two nodes",
+            "node-b is alive, but its tunnel is silent: no packet has come back; open its WireGuard port (UDP "
+            "51820) between the two nodes",
+        ),
+        (
+            status(peer(since_s=301.0, last_handshake_s=301, rx_bytes=9, tx_bytes=9), keepalive=25),
+            "node-b is alive, but its tunnel is silent: no packet comes back any more; open its WireGuard port (UDP "
+            "51820) between the two nodes",
+        ),
+        (
+            status(peer(missed_pings=5)),
+            "node-b is alive, but only by TCP or as others hear it: 5 pings in a row went unanswered; open its gossip "
+            "port (UDP 7946) between the two nodes",
+        ),
+        (
+            status(peer(failed_dials=2, gossip_addr="[fd00::2]:7947")),
+            "node-b is alive, but takes no connection: 2 in a row failed; open its gossip port (TCP 7947) between the "
+            "two nodes",
         ),
         (
             status(
@@ -109,7 +128,8 @@ def test_an_older_daemons_answer_is_judged_by_what_it_has():
     older = status(peer(state="suspect"), peer(**SILENT), peer(state="failed"))
     del older["problems"]
     for entry in older["peers"]:
-        del entry["since_s"], entry["retained"]
+        del entry["since_s"], entry["retained"], entry["missed_pings"], entry["failed_dials"]
+    del older["node"]["keepalive_s"]
     assert [finding.split(";")[0] for finding in degraded(older)] == ["node-b has failed", "node-b does not answer"]
 
 

@@ -7,7 +7,7 @@ import asyncio
 from tests.unit.swim.virtual import endpoint, make_node
 from wesher.runtime.dialling import Dialling
 from wesher.swim.event import Exchanged
-from wesher.swim.io import Connect
+from wesher.swim.io import Connect, Endpoint
 
 
 class Adapter:
@@ -134,3 +134,30 @@ def test_who_understands_another_key_has_been_reached():
         return await waiting
 
     assert keys_of(run) == ("", [None, SECOND])
+
+
+def test_connections_that_do_not_come_about_are_counted_until_one_does():
+    """Whoever wanted them; a connection over which nothing sensible came is one, and so is a member's return."""
+
+    async def run(_adapter, dialling):
+        for _ in range(2):
+            dialling.exchanged(Exchanged(endpoint(2), join=False, failure="timed out"))
+            dialling.exchanged(Exchanged(endpoint(3), join=True, failure="refused"))
+        found = [dict(dialling.failed)]
+        dialling.exchanged(Exchanged(endpoint(2), join=False, failure="unreadable", unread=True))
+        dialling.joined(endpoint(3))
+        return [*found, dict(dialling.failed)]
+
+    assert with_node(run) == [{endpoint(2): 2, endpoint(3): 2}, {}]
+
+
+def test_failed_connections_are_not_remembered_without_bound():
+    """Members move, and addresses that were tried once are many."""
+
+    async def run(_adapter, dialling):
+        most = dialling._node.config.max_members
+        for port in range(1, most + 2):
+            dialling.exchanged(Exchanged(Endpoint(endpoint(2).ip, port), join=True, failure="refused"))
+        return len(dialling.failed) <= most
+
+    assert with_node(run)

@@ -79,6 +79,8 @@ def status(*members: Member, **changes: Any) -> dict[str, Any]:
         "refused": [],
         "tunnels": [],
         "round_trips": {},
+        "missed_pings": {},
+        "failed_dials": {},
         "now": NOW,
         "calendar": CALENDAR,
     }
@@ -113,7 +115,11 @@ def test_the_answers_have_the_shape_that_is_documented():
 def test_a_peer_is_gossips_view_beside_wireguards():
     """Found by its public key; a handshake is an age, and the endpoint is where it really is."""
     found = status(
-        member("node-b"), tunnels=[tunnel("x"), tunnel("node-b", int(CALENDAR) - 42)], round_trips={"node-b": 0.00125}
+        member("node-b"),
+        tunnels=[tunnel("x"), tunnel("node-b", int(CALENDAR) - 42)],
+        round_trips={"node-b": 0.00125},
+        missed_pings={"node-b": 3, "node-c": 9},
+        failed_dials={member("node-b").endpoint: 2},
     )
     assert found["peers"] == [
         {
@@ -130,6 +136,8 @@ def test_a_peer_is_gossips_view_beside_wireguards():
             "rx_bytes": 10,
             "tx_bytes": 20,
             "rtt_ms": 1.25,
+            "missed_pings": 3,
+            "failed_dials": 2,
         }
     ]
 

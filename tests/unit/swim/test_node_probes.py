@@ -61,6 +61,58 @@ def test_an_ack_that_comes_when_relays_are_asked_is_nobodys_round_trip():
     assert held(node, ping.node).state is NodeState.ALIVE
 
 
+def missed(node: Node, rounds: int, outcome) -> dict[str, int]:
+    """Pings in a row that b has missed, after so many probes; `outcome` acts when relays are asked."""
+    for _ in range(rounds):
+        now, _, ping = probing(node)
+        node.handle_timer(now + LAN.probe_timeout)
+        outcome(node, ping, now + 0.75)
+        node.handle_timer(now + LAN.probe_interval)
+    return dict(node.missed_pings)
+
+
+def ack_from(source: Endpoint):
+    """An ack that comes in from there, late."""
+    return lambda node, ping, now: node.receive_datagram(sealed(Ack(ping.seq_no)), source, now)
+
+
+def ack_over_a_stream(node: Node, ping: Ping, now: float) -> None:
+    """b answers to the stream ping alone."""
+    (dialled,) = [action for action in node.actions() if isinstance(action, Connect)]
+    node.receive_stream(StreamConnected(dialled.stream), now)
+    node.receive_stream(StreamData(dialled.stream, stream(Ack(ping.seq_no))), now)
+
+
+def test_pings_that_only_a_relay_or_a_stream_hears_of_are_counted_until_one_is_acked():
+    """UDP between the two is dropped, and neither is suspected for it."""
+    node = knowing("b")
+    assert missed(node, 1, ack_over_a_stream) == {"b": 1}
+    assert missed(node, 2, ack_from(endpoint(9))) == {"b": 3}
+    assert held(node, "b").state is NodeState.ALIVE
+    assert missed(node, 1, ack_from(endpoint(2))) == {}
+    assert missed(node, 1, ack_from(endpoint(9))) == {"b": 1}
+    now, _, ping = probing(node)
+    node.receive_datagram(sealed(Ack(ping.seq_no)), STRANGER, now + 0.25)
+    assert node.missed_pings == {}
+
+
+def test_who_is_suspected_has_missed_nothing_that_counts():
+    """Nobody hears of it: that is another finding."""
+    node = knowing("b")
+    assert missed(node, 1, lambda node, ping, now: None) == {}
+    assert held(node, "b").state is NodeState.SUSPECT
+
+
+def test_missed_pings_of_who_is_forgotten_are_forgotten():
+    """As its round trip is."""
+    node = knowing("b")
+    assert missed(node, 1, ack_from(endpoint(9))) == {"b": 1}
+    node.receive_datagram(sealed(Dead(1, "b", "b")), endpoint(2), node.get_timer())
+    while held(node, "b") is not None:
+        node.handle_timer(node.get_timer())
+    assert node.missed_pings == {}
+
+
 def test_the_round_trip_of_who_is_forgotten_is_forgotten():
     """Names come and go; nothing of them may stay for ever."""
     node = knowing("b")
