@@ -1,0 +1,126 @@
+"""What systemd would start, read from units on a disk: templates, drop-ins, files of variables, credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wesher.check.unit import NoUnit, Options, options_of
+
+AGENT = """# a comment
+[Unit]
+Description=an agent \\
+  ExecStart=/bin/false
+[Service]
+Environment=WESHER_INTERFACE=%i "WESHER_STATE_DIR=/var/lib/wesher %i" PATH=/bin
+EnvironmentFile=-/etc/default/wesher-%i
+ExecStart=-/usr/bin/wesher agent --helper-socket /run/wesher-priv/%i.sock \\
+   --log-level ${LEVEL} $MORE
+User=wesher-%i
+LoadCredential=cluster-key:wesher-%i.key
+"""
+HELPER = """
+[Service]
+Environment=WESHER_NODE_NAME=me WESHER_MTU=1280
+User=wesher-priv-%i
+ExecStart=/usr/bin/wesher-privhelper
+"""
+VARIABLES = """
+# a comment
+WESHER_MTU=1400
+WESHER_JOIN="a,b"
+; another
+LEVEL=debug
+MORE=--init --mtu 1300
+no assignment
+"""
+SOCKET = "/run/wesher-priv/wg7.sock"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A disk with the pair as templates, and an instance's variables."""
+    write(tmp_path, "usr/lib/systemd/system/wesher@.service", AGENT)
+    write(tmp_path, "usr/lib/systemd/system/wesher-privhelper@.service", HELPER)
+    write(tmp_path, "etc/default/wesher-wg7", VARIABLES)
+    return tmp_path
+
+
+def write(root: Path, path: str, text: str) -> None:
+    """A file, and what it stands in."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+def read(root: Path, name: str = "wesher@wg7") -> Options:
+    """What is to be checked."""
+    return options_of(name, str(root))
+
+
+def test_an_instance_is_its_template_with_its_name_and_its_files(root: Path) -> None:
+    """The agent's variables win over its helper's, its files over its unit; variables stand in its command line."""
+    found = read(root)
+    words = ("--helper-socket", SOCKET, "--log-level", "debug", "--init", "--mtu", "1300")
+    assert found.words == words
+    assert found.variables == {
+        "WESHER_INTERFACE": "wg7",
+        "WESHER_STATE_DIR": "/var/lib/wesher wg7",
+        "WESHER_NODE_NAME": "me",
+        "WESHER_MTU": "1400",
+        "WESHER_JOIN": "a,b",
+        "WESHER_LISTEN": SOCKET,
+        "WESHER_USER": "wesher-wg7:wesher-priv-wg7",
+    }
+    assert read(root, "wesher@wg7.service") == found
+
+
+def test_a_drop_in_changes_what_it_names(root: Path) -> None:
+    """By name of file; of one name the first directory counts; an empty value takes away all before it."""
+    write(root, "usr/lib/systemd/system/wesher@.service.d/20.conf", "[Service]\nEnvironment=WESHER_PROFILE=lan\n")
+    write(root, "etc/systemd/system/wesher@.service.d/20.conf", "[Service]\nEnvironment=WESHER_PROFILE=wan\n")
+    write(root, "etc/systemd/system/wesher@wg7.service.d/10.conf", "[Service]\nEnvironment=\nEnvironmentFile=\n")
+    write(root, "etc/systemd/system/wesher@wg7.service.d/no", "[Service]\nEnvironment=WESHER_PROFILE=no\n")
+    found = read(root)
+    assert found.variables["WESHER_PROFILE"] == "wan"
+    assert not {"WESHER_INTERFACE", "WESHER_JOIN"} & found.variables.keys()
+    assert found.words == ("--helper-socket", SOCKET, "--log-level", "")
+
+
+def test_a_credential_is_the_key_where_no_other_is_given(root: Path) -> None:
+    """As the daemon takes it: the last of all."""
+    write(root, "etc/credstore/wesher-wg7.key", "key")
+    assert read(root).variables["WESHER_CLUSTER_KEY_FILE"] == f"{root}/etc/credstore/wesher-wg7.key"
+    write(root, "etc/default/wesher-wg7", "WESHER_CLUSTER_KEY=other\n")
+    assert "WESHER_CLUSTER_KEY_FILE" not in read(root).variables
+
+
+def test_a_unit_without_a_helper_is_the_launchers(root: Path) -> None:
+    """And who starts it is root."""
+    write(root, "etc/systemd/system/wesher-launcher.service", "[Service]\nExecStart=/usr/bin/wesher --init\n")
+    assert read(root, "wesher-launcher") == Options(("--init",), {})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda root: (root / "usr/lib/systemd/system/wesher@.service").unlink(), "no unit wesher@wg7.service is "),
+        (
+            lambda root: (root / "usr/lib/systemd/system/wesher-privhelper@.service").unlink(),
+            "no unit wesher-privhelper@wg7.service is ",
+        ),
+        (
+            lambda root: write(
+                root, "etc/systemd/system/wesher@.service.d/1.conf", "[Service]\nEnvironmentFile=/etc/none\n"
+            ),
+            "/etc/none cannot be read: No such file or directory; ",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(root: Path, spoil, reason: str) -> None:
+    """In one line."""
+    spoil(root)
+    with pytest.raises(NoUnit) as caught:
+        read(root)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
