@@ -138,6 +138,7 @@ def in_the_sockets_place(node: Node) -> None:
         (lambda node: plug_in(node, "10.4.4.1/16"), ("--overlay-net", "10.4.0.0/16"), "overlay"),
         (without_ipv6, ("--overlay-net", "fd00:77::/32"), "overlay"),
         (nothing, ("--state-dir", "/etc"), "state directory"),
+        (lambda node: node.run("install", "-d", "-o", "61003", "/var/lib/wesher"), (), "state directory"),
         (read_only, ("--cluster-key-file", KEY_FILE), "state directory"),
         (nothing, ("--runtime-dir", "/etc/hosts"), "runtime directory"),
         (in_the_sockets_place, (), "runtime directory"),
@@ -299,7 +300,7 @@ def test_who_is_to_be_joined_is_tried_and_not_disturbed(lab: Lab) -> None:
 
     assert checked.code == 0
     answers, silent, unknown, own = checked.findings["join"]
-    assert answers == ("ok", f"{first.address} answers as {first.address}:7946")
+    assert answers == ("ok", f"{first.address} answers as {first.address}:7946, TCP and UDP and is heard here")
     assert silent[0] == "warning"
     assert silent[1].startswith(f"{third.address} does not answer ({third.address}:7946: Connection refused); ")
     assert unknown[0] == "warning"

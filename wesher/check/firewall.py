@@ -32,11 +32,15 @@ class Port(NamedTuple):
         return f"{_NAMES[self.protocol].upper()} {self.number}"
 
 
-def firewall(start: Start) -> Said:
-    """What is needed, then what is known of this host."""
-    ports = _needed(start)
+def ports(start: Start) -> Said:
+    """What is needed, on every host and in between."""
     gossip, tunnels = start.config.cluster_port, start.pinned.wireguard_port
-    yield ok(f"between members these must be open: TCP and UDP {gossip} (gossip), UDP {tunnels} (WireGuard)")
+    yield ok(f"these must be open between members: TCP and UDP {gossip} (gossip), UDP {tunnels} (WireGuard)")
+
+
+def firewall(start: Start) -> Said:
+    """Whether this host's own rules let it in, and who would change them."""
+    needed = _needed(start)
     if not has_capability(NET_ADMIN):
         yield ok("this host's own rules are only seen by root, or with CAP_NET_ADMIN")
         return
@@ -48,7 +52,7 @@ def firewall(start: Start) -> Said:
             return
         rules = Ruleset()
     version = 4 if start.own is None else start.own.ip.version
-    found = {port: rules.outcome(Packet(version, port.protocol, port.number)) for port in ports}
+    found = {port: rules.outcome(Packet(version, port.protocol, port.number)) for port in needed}
     dropped = [port for port, (outcome, _) in found.items() if outcome is Outcome.DROPPED]
     untold = [port for port, (outcome, _) in found.items() if outcome is Outcome.UNTOLD]
     for which, chain in dict.fromkeys((outcome, chain) for outcome, chain in found.values()):
@@ -64,9 +68,11 @@ def firewall(start: Start) -> Said:
                 f"does not: {_commands(of_it, chain, version)}"
             )
     if _has_legacy_rules():
-        yield ok(f"iptables' own tables of the older kind are not looked at; if one drops: {_iptables(ports, version)}")
+        yield ok(
+            f"iptables' own tables of the older kind are not looked at; if one drops: {_iptables(needed, version)}"
+        )
     elif not dropped and not untold:
-        yield ok("this host's own nftables let it in")
+        yield ok("this host's own nftables let these in")
 
 
 def _needed(start: Start) -> list[Port]:

@@ -38,6 +38,7 @@ CHECKS: Final = (
     Row("runtime directory", Half.LAUNCHER | Half.AGENT, state.runtime_directory),
     Row("state file", Half.LAUNCHER | Half.AGENT, state.state_file),
     Row("cluster key", Half.LAUNCHER | Half.AGENT, state.cluster_key),
+    Row("ports", Half.ANY, firewall.ports),
     Row("firewall", Half.ANY, firewall.firewall),
     Row("join", Half.LAUNCHER | Half.AGENT, gossip.join),
     Row("path mtu", Half.LAUNCHER | Half.AGENT, gossip.path_mtu),
