@@ -109,10 +109,10 @@ class Probing:
         probe = self._probes.pop(seq_no, None)
         if probe is None:
             return []
-        if probe.relays_at < inf:
+        in_time = probe.relays_at < inf
+        if in_time:
             self.round_trips[probe.name] = now - probe.sent_at
-        target = self._members.get(probe.name)
-        self._count_missed(probe, probe.relays_at == inf and target is not None and source.ip != target.endpoint.ip)
+        self._count_missed(probe.name, heard=in_time or self._is_at(probe.name, source))
         return [self._answered(probe)]
 
     def take_nack(self, seq_no: int) -> None:
@@ -156,7 +156,7 @@ class Probing:
         del self._probes[probe.seq_no]
         if probe.by_stream:
             self._counters["reached over TCP only"] += 1
-            self._count_missed(probe, True)
+            self._count_missed(probe.name, heard=False)
             return self._answered(probe)
         if probe.why is Why.TURN:
             self.awareness.apply(probe.failure_cost())
@@ -167,12 +167,17 @@ class Probing:
             self.awareness.apply(-1)
         return Answered(probe)
 
-    def _count_missed(self, probe: Probe, missed: bool) -> None:
-        """A member that lives has missed our ping, or not. Who is only thought to be gone has nothing to miss."""
-        if not missed:
-            self.missed_pings.pop(probe.name, None)
-        elif probe.why is Why.TURN and self._members.get(probe.name) is not None:
-            self.missed_pings[probe.name] += 1
+    def _count_missed(self, name: str, *, heard: bool) -> None:
+        """A ping to a member that lives was heard by itself over UDP, or not."""
+        if heard:
+            self.missed_pings.pop(name, None)
+        elif self._members.get(name) is not None:  # or it was forgotten meanwhile, and nobody would drop it again
+            self.missed_pings[name] += 1
+
+    def _is_at(self, name: str, source: Endpoint) -> bool:
+        """Whether a packet came from that member; by its address alone, for who is behind a NAT."""
+        member = self._members.get(name)
+        return member is not None and member.endpoint.ip == source.ip
 
     # --- being probed, and asked to probe
 

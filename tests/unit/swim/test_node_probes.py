@@ -96,6 +96,28 @@ def test_pings_that_only_a_relay_or_a_stream_hears_of_are_counted_until_one_is_a
     assert node.missed_pings == {}
 
 
+def test_whoever_acks_for_one_who_is_forgotten_meanwhile_leaves_nothing():
+    """It would stay for ever."""
+    node = knowing("b")
+    now, _, ping = probing(node)
+    node.handle_timer(now + LAN.probe_timeout)
+    node.receive_datagram(sealed(Dead(1, "b", "b")), endpoint(2), now + 0.6)
+    node.forget("b", now + 0.6)
+    assert held(node, "b") is None
+    node.receive_datagram(sealed(Ack(ping.seq_no)), endpoint(2), now + 0.75)
+    assert node.missed_pings == {}
+
+
+def test_missed_pings_of_who_is_told_to_be_forgotten_are_forgotten():
+    """By an operator's word."""
+    node = knowing("b")
+    assert missed(node, 1, ack_from(endpoint(9))) == {"b": 1}
+    now = node.get_timer()
+    node.receive_datagram(sealed(Dead(1, "b", "b")), endpoint(2), now)
+    node.forget("b", now)
+    assert node.missed_pings == {}
+
+
 def test_who_is_suspected_has_missed_nothing_that_counts():
     """Nobody hears of it: that is another finding."""
     node = knowing("b")
