@@ -32,8 +32,13 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 def check(node: Node, *by: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """Exit status, and of each thing the last that was said; links, devices and the kernel's modules stay."""
+    return check_with(node, by=by)
+
+
+def check_with(node: Node, *options: str, by: tuple[str, ...] = ()) -> tuple[int, dict[str, tuple[str, str]]]:
+    """The same, of a start with these options."""
     before = node.run("sh", "-c", EVERYTHING).stdout
-    done = node.run(*by, WESHER, "check", "--json", "--user", USERS, check=False, timeout=60)
+    done = node.run(*by, WESHER, "check", "--json", "--user", USERS, *options, check=False, timeout=60)
     assert node.run("sh", "-c", EVERYTHING).stdout == before
     return done.returncode, {f["what"]: (f["level"], f["text"]) for f in json.loads(done.stdout)["findings"]}
 
@@ -72,3 +77,30 @@ def test_a_running_daemons_kernel_link_is_its_own(node: Node) -> None:
     assert found["wireguard port"] == ("ok", "in use, and not looked at: wesher runs")
     code, found = check(node, *as_user(61003))
     assert (code, found["interface"][0], found["wireguard port"][0]) == (0, "warning", "warning")
+
+
+def test_a_helper_of_its_own_is_checked_against_the_kernels_wireguard(node: Node) -> None:
+    """Which needs no process beside it; what a helper has left of its own is no obstacle, somebody else's link is. The
+    kernel's filter is not loaded for the sake of looking at it."""
+    listen = ("--listen", "/run/helper.sock")
+    code, found = check_with(node, *listen)
+    assert (code, found["wireguard"], found["interface"]) == (0, ("ok", "the kernel's"), ("ok", f"{INTERFACE} is free"))
+    assert found["ports"][0] == found["firewall"][0] == "ok"
+
+    node.run("ip", "link", "add", INTERFACE, "type", "wireguard")
+    node.run("wg", "set", INTERFACE, "listen-port", "51820")
+    node.run("ip", "link", "set", INTERFACE, "up", "alias", "wesher")
+    code, found = check_with(node, *listen)
+    assert code == 0
+    assert found["interface"] == (
+        "ok",
+        f"{INTERFACE} is a helper's, which runs, or has left it and will take it up again",
+    )
+    assert found["wireguard port"] == ("ok", f"in use, and not looked at: {INTERFACE} is there, a helper's")
+
+    node.write("/run/key", node.run("wg", "genkey").stdout.encode())
+    node.run("wg", "set", INTERFACE, "private-key", "/run/key", "listen-port", "51999")
+    node.run("ip", "link", "set", INTERFACE, "alias", "somebody")
+    code, found = check_with(node, *listen)
+    text = f"interface {INTERFACE} exists already; if nothing needs it: ip link del dev {INTERFACE}"
+    assert (code, found["interface"]) == (1, ("error", text))
