@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 if ((EUID == 0)); then
   packages+=(qemu-system-x86 mmdebstrap e2fsprogs kmod cpio) # what makes and runs the guest of tests/vm
-  packages+=(nftables)                                       # what tests/hostile compares
+  packages+=(nftables iptables)                              # what tests/hostile compares, and tests/contract reads
   packages+=(golang-go)                                      # whether Go can read our state file, and the peers below
   packages+=(golang-github-hashicorp-memberlist-dev serf)    # live peers for tests/interop
   install_packages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
@@ -73,6 +74,21 @@ def test_chains_that_are_called_decide_or_come_back(machine: Machine) -> None:
     assert outcomes("ip saddr 192.0.2.1 jump members", "drop", beside=called) == [UNTOLD, UNTOLD, DROPPED]
 
 
+def test_who_perhaps_returns_perhaps_meets_an_accept(machine: Machine) -> None:
+    """What is dropped for all others is not dropped for whom a rule sends back."""
+    called = "chain strangers {\n ip saddr 192.0.2.1 return\n drop\n}\n"
+    assert outcomes("jump strangers\naccept", "drop", beside=called) == [UNTOLD] * 3
+    assert outcomes("ip saddr 192.0.2.1 return\ndrop", "accept") == [UNTOLD] * 3
+    assert outcomes("ip saddr 192.0.2.1 return\ndrop", "drop") == [DROPPED] * 3
+
+
+def test_chains_that_call_each_other_many_times_are_given_up(machine: Machine) -> None:
+    """The kernel takes them, and a look must end."""
+    calls = [f"chain c{i} {{\n" + f"jump c{i + 1}\n" * 8 + "}" for i in range(6)]
+    beside = "\n".join(["chain c6 {\n udp dport 1 accept\n}", *reversed(calls)])
+    assert outcomes("jump c0", "drop", beside=beside) == [UNTOLD] * 3
+
+
 def test_only_rules_for_the_packets_own_family_count(machine: Machine) -> None:
     """IPv4 passes what only drops IPv6."""
     assert outcomes("", "drop", "ip6") == [ACCEPTED] * 3
@@ -92,3 +108,35 @@ def test_a_drop_is_told_with_its_chain(machine: Machine) -> None:
     )
     outcome, chain = read_ruleset().outcome(GOSSIP[0])
     assert (outcome, str(chain)) == (DROPPED, "ip late in")
+
+
+@pytest.mark.needs(shutil.which("iptables-nft") is not None, "iptables")
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([], [DROPPED, DROPPED, DROPPED]),
+        (["-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-i lo -j ACCEPT"], [DROPPED, DROPPED, DROPPED]),
+        (["-m conntrack ! --ctstate INVALID -p udp --dport 7946 -j ACCEPT"], [DROPPED, ACCEPTED, DROPPED]),
+        (["-m state --state NEW -p tcp --dport 7000:8000 -j ACCEPT"], [ACCEPTED, DROPPED, DROPPED]),
+        (["-p udp -m comment --comment tunnels --dport 51820 -j ACCEPT"], [DROPPED, DROPPED, ACCEPTED]),
+        (["-p udp -m multiport --dports 7000:7100,7946,51820 -j ACCEPT"], [DROPPED, ACCEPTED, ACCEPTED]),
+        (["-p udp -m multiport ! --dports 7946,22 -j ACCEPT"], [DROPPED, DROPPED, ACCEPTED]),
+        (["-p udp -m multiport --sports 53,123 -j ACCEPT"], [DROPPED, UNTOLD, UNTOLD]),
+        (["-p udp ! --dport 7946 -j ACCEPT"], [DROPPED, DROPPED, ACCEPTED]),
+        (["-p udp --sport 53 -j ACCEPT"], [DROPPED, UNTOLD, UNTOLD]),
+        (["-p tcp --syn -j ACCEPT"], [UNTOLD, DROPPED, DROPPED]),
+        (["-p udp -j LOG", "-p udp -j ACCEPT"], [DROPPED, ACCEPTED, ACCEPTED]),
+        (["-p udp -j REJECT", "-j ACCEPT"], [ACCEPTED, DROPPED, DROPPED]),
+        (["-s 192.0.2.1 -j ACCEPT"], [UNTOLD, UNTOLD, UNTOLD]),
+        (["-m mark --mark 1 -j ACCEPT"], [UNTOLD, UNTOLD, UNTOLD]),
+    ],
+)
+def test_rules_of_iptables_are_read_as_they_are_meant(
+    machine: Machine, rules: list[str], expected: list[Outcome]
+) -> None:
+    """Of the kind that makes rules of nftables', with structures of its own inside. The policy drops."""
+    for arguments in ("-P INPUT DROP", *(f"-A INPUT {rule}" for rule in rules)):
+        subprocess.run(("iptables-nft", *arguments.split()), check=True, timeout=30)
+    ruleset = read_ruleset()
+    assert [ruleset.outcome(packet)[0] for packet in GOSSIP] == expected
+    assert [ruleset.outcome(packet._replace(version=6))[0] for packet in GOSSIP] == [ACCEPTED] * 3

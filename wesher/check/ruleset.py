@@ -36,6 +36,9 @@ _DROP, _ACCEPT, _JUMP, _GOTO, _RETURN = 0, 1, -3, -4, -5
 _NEW: Final = (8).to_bytes(4, "little" if struct.pack("=H", 1)[0] else "big")  # a conntrack state, as ct(8) loads it
 _LOOPBACK: Final = 1  # the index of the first link
 
+_STATE_ALIAS: Final = 1 << 13
+"""A conntrack match's flag: it was given as `-m state`."""
+
 _NEUTRAL: Final = frozenset(
     ("counter", "log", "last", "objref", "notrack", "LOG", "NFLOG", "MARK", "CONNMARK", "SECMARK", "TRACE")
 )
@@ -86,7 +89,7 @@ class Ruleset:
         untold = None
         for chain, policy in self.inputs.items():
             if chain.family in ("inet", "ip" if packet.version == 4 else "ip6"):
-                found = _Walk(self, chain, packet).outcome(policy)
+                found = _Walk(self, chain, policy, packet).outcome()
                 if found is Outcome.DROPPED:
                     return found, chain
                 if found is Outcome.UNTOLD:
@@ -203,17 +206,19 @@ def _number(value: bytes) -> int:
 class _Walk:
     """One packet's way through one chain, and those that it calls."""
 
-    def __init__(self, ruleset: Ruleset, chain: ChainName, packet: Packet) -> None:
+    def __init__(self, ruleset: Ruleset, chain: ChainName, policy: int, packet: Packet) -> None:
         self._ruleset = ruleset
         self._chain = chain
+        self._policy = policy
         self._packet = packet
         self._steps = 0
         self._may_accept = False
 
-    def outcome(self, policy: int) -> Outcome:
+    def outcome(self) -> Outcome:
+        """What becomes of it: what the rules say, else the policy."""
         verdict = self._run(self._chain.name, 0)
         if verdict is None or verdict == _RETURN:
-            verdict = policy
+            verdict = self._policy
         if verdict == _ACCEPT:
             return Outcome.ACCEPTED
         return Outcome.UNTOLD if self._may_accept or verdict != _DROP else Outcome.DROPPED
@@ -230,17 +235,20 @@ class _Walk:
                 continue
             if verdict in (_JUMP, _GOTO):
                 below = self._run(target, depth + 1)
-                if matches is None:
-                    self._may_accept |= below == _ACCEPT
-                    continue
                 verdict = below if below is not None else _RETURN if verdict == _GOTO else None
-                if verdict is None:
-                    continue
+            if verdict is None:
+                continue
             if matches is None:
-                self._may_accept |= verdict not in (_DROP, _RETURN)
+                self._may_accept |= self._could_pass(verdict, depth)
                 continue
             return None if verdict == _RETURN and depth else verdict
         return None
+
+    def _could_pass(self, verdict: int, depth: int) -> bool:
+        """Whether a verdict that is perhaps given may let it in: who returns meets other rules than who goes on."""
+        if verdict == _RETURN:
+            return depth > 0 or self._policy == _ACCEPT
+        return verdict != _DROP
 
     def _apply(self, rule: Sequence[tuple[str, Attributes]]) -> tuple[bool | None, int | None, str]:
         """Whether the rule applies (None: cannot be told), its verdict (None: none), and which chain it calls."""
@@ -336,10 +344,8 @@ class _Walk:
             return self._is_of_several(info)
         if name == "conntrack" and len(info) >= 154:
             flags, inverted_flags, states = struct.unpack_from("=HHH", info, 146)
-            if flags == 1:
+            if flags & ~_STATE_ALIAS == 1:  # the state, and nothing else
                 return bool(states & 8) != bool(inverted_flags & 1)
-        if name == "state" and len(info) >= 4:
-            return bool(struct.unpack_from("=I", info)[0] & 8)
         return None
 
     def _is_of_several(self, info: bytes) -> bool | None:
