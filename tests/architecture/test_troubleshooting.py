@@ -126,3 +126,22 @@ def test_the_checks_themselves_can_fail() -> None:
     assert is_in("no … here", "no … here, sorry to say; do")
     assert not is_in("no … there", "no … here, sorry to say; do")
     assert quoted("| `a …` | why | do |\n| b | `c` | d |") == ["a …"]
+
+
+def test_what_the_documents_link_to_is_there() -> None:
+    """Files beside them, and their headings as GitHub names them."""
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("security/*.md")]
+    links = [(path, link) for path in documents for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())]
+    inside = [(path, *link.partition("#")[::2]) for path, link in links if "://" not in link]
+    assert len(inside) > 10
+    targets = [(path, (path.parent / file if file else path).resolve(), heading) for path, file, heading in inside]
+    assert [(path.name, target.name) for path, target, _ in targets if not target.exists()] == []
+    assert [
+        (path.name, heading) for path, target, heading in targets if heading and heading not in headings(target)
+    ] == []
+
+
+def headings(path: Path) -> set[str]:
+    """Anchors of a document's headings."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}

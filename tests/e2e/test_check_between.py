@@ -108,23 +108,27 @@ def test_only_what_is_in_doubt_is_left_open(lab: Lab) -> None:
     assert checked.of("ok")["firewall"].startswith("TCP 7946: whether nftables' chain inet filter input lets it in ")
 
 
-@pytest.mark.parametrize("narrow", ["here", "there"])
-def test_a_narrow_path_is_named_with_the_mtu_that_fits(lab: Lab, narrow: str) -> None:
+@pytest.mark.parametrize(("version", "fitting"), [(4, 1340), (6, 1320)])
+def test_a_narrow_path_is_named_with_the_mtu_that_fits(lab: Lab, version: int, fitting: int) -> None:
     """This host knows its own link; what is narrow elsewhere swallows what is too large, and says nothing."""
     first, second, _ = lab.nodes
-    mesh_of_one(first)
-    (second if narrow == "here" else first).run("ip", "link", "set", "dev", "eth0", "mtu", "1400")
+    addresses = [node.address if version == 4 else node.address6 for node in (first, second)]
+    start(first, "--bind-addr", addresses[0])
+    until(lambda: status(first), 10, "up")
+    (second if version == 6 else first).run("ip", "link", "set", "dev", "eth0", "mtu", "1400")
+    second.write(KEY_FILE, CLUSTER_KEY_TEXT.encode())
+    options = ("--user", USERS, "--cluster-key-file", KEY_FILE, "--bind-addr", addresses[1], "--join", addresses[0])
 
-    checked = check_join(second, first)
+    checked = check(second, *options)
 
     assert (checked.code, set(checked.of("warning"))) == (0, {"path mtu"})
     assert checked.of("warning")["path mtu"] == (
-        "the path to 192.168.77.1 (192.168.77.1) takes packets of 1400 bytes, and with --mtu 1420 tunnels make some of "
-        "1480, which will be lost or cut up; give --mtu 1340, here and there"
+        f"the path to {addresses[0]} ({addresses[0]}) takes packets of 1400 bytes, and with --mtu 1420 tunnels make "
+        f"some of {1400 + 1420 - fitting}, which will be lost or cut up; give --mtu {fitting}, here and there"
     )
-    checked = check_join(second, first, "--mtu", "1340")
+    checked = check(second, *options, "--mtu", str(fitting))
     assert checked.of("warning") == {}
-    assert checked.of("ok")["path mtu"] == "packets of 1400 bytes get there, the largest with --mtu 1340"
+    assert checked.of("ok")["path mtu"] == f"packets of 1400 bytes get there, the largest with --mtu {fitting}"
 
 
 def findings(node: Node) -> tuple[int, list[str]]:
