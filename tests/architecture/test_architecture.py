@@ -114,7 +114,7 @@ HOMES = {  # a library, and the only modules that may import it
     "click": {"wesher.asking", "wesher.cli", "wesher.commands", "wesher.key_commands", "wesher.option_type"},
     "asyncio": {"wesher.runtime"},
     "pwd": {"privhelper.identity"},
-    "subprocess": {"privhelper.wireguard_go"},
+    "subprocess": {"privhelper.wireguard_go", "wesher.check.apart"},
     "shutil": {"privhelper.wireguard_go"},
 }
 REACH = {  # who of the helper touches the world by what; all but the pure ones may use `os`

@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.meeting import Meeting, at
 from tests.interop.ours import KEY, OTHER_KEY
-from wesher.check.reaching import Prober, Reached, packet_size
+from wesher.check.reaching import Probe, Prober, Reached, packet_size
 from wesher.swim.io import Endpoint
 
 pytestmark = pytest.mark.go
@@ -20,8 +20,8 @@ HERE = ip_address("127.0.0.1")
 
 def ask(whom: Endpoint, key: bytes = KEY) -> Reached:
     """All that a start at 127.0.0.1 with the same port would try."""
-    prober = Prober([key], bind=HERE, announced=HERE, port=whom.port, wireguard_port=9, overlay_mtu=1420)
-    (reached,) = prober.try_all([whom])
+    probe = Probe((key,), HERE, HERE, whom.port, wireguard_port=9, overlay_mtu=1420)
+    (reached,) = Prober(probe).try_all([whom])
     return reached
 
 

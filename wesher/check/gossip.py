@@ -107,7 +107,7 @@ def path_mtu(start: Start) -> Said:
     paths = [(name, best.endpoint, best.takes) for name, best in reached if best is not None and best.takes is not None]
     if not start.config.join and not isinstance(start.saved, REFUSALS):
         ends = [(plain(node.name), _gossip_end(node, start.config.cluster_port)) for node in start.saved.nodes]
-        known = [(name, end, start.prober.known_path(end)) for name, end in ends]
+        known = [(name, end, start.probe.known_path(end)) for name, end in ends]
         paths = [(name, end, takes) for name, end, takes in known if takes is not None]
     wanted = {version: packet_size(start.pinned.mtu, version) for version in (4, 6)}
     narrow = [(takes, name, end) for name, end, takes in paths if takes < wanted[end.ip.version]]

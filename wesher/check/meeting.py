@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from wesher.check.reaching import Prober, Reached
+from wesher.check.reaching import Probe, Prober, Reached
 from wesher.config import Contact
 from wesher.swim.io import Endpoint, from_wire
 
@@ -34,10 +34,11 @@ class Met:
         return answering[-1] if answering else self.reached[-1] if self.reached else None
 
 
-def meet(contacts: Sequence[Contact], cluster_port: int, own: Endpoint | None, prober: Prober) -> list[Met]:
+def meet(contacts: Sequence[Contact], cluster_port: int, own: Endpoint | None, probe: Probe) -> list[Met]:
     """How it goes with each of them, in order. `own` is this node's endpoint, which is passed over."""
     if not contacts:
         return []
+    prober = Prober(probe)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda contact: _meet(contact, contact.port or cluster_port, own, prober), contacts))
 

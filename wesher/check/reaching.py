@@ -91,28 +91,40 @@ class Reached:
     tunnel_refused: bool = False
 
 
-class Prober:
-    """Asks for a start with these options. `keys` may be none: then only what takes none is tried.
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to ask: as a start with these options would be reached.
 
-    bind and port: where gossip would listen. overlay_mtu: of the tunnel. Several threads may use one.
+    keys: the one that seals first; of none, only what takes none is tried. bind, announced, port: gossip's own.
+    overlay_mtu: of the tunnels.
     """
 
-    def __init__(
-        self,
-        keys: Sequence[bytes],
-        *,
-        bind: IPv4Address | IPv6Address,
-        announced: IPv4Address | IPv6Address | None,
-        port: int,
-        wireguard_port: int,
-        overlay_mtu: int,
-    ) -> None:
-        self._keyring = Keyring(keys) if keys else None
-        self._bind = bind
-        self._announced = announced
-        self._port = port
-        self._wireguard_port = wireguard_port
-        self._overlay_mtu = overlay_mtu
+    keys: tuple[bytes, ...]
+    bind: IPv4Address | IPv6Address
+    announced: IPv4Address | IPv6Address | None
+    port: int
+    wireguard_port: int
+    overlay_mtu: int
+
+    def wanted(self, endpoint: Endpoint) -> int:
+        """Bytes of the largest packet that a tunnel to that endpoint makes."""
+        return packet_size(self.overlay_mtu, endpoint.ip.version)
+
+    def known_path(self, endpoint: Endpoint) -> int | None:
+        """Bytes that the path takes, as far as this host knows without sending anything; None without a route."""
+        try:
+            with _connected(endpoint) as udp:
+                return min(_path_mtu(udp, endpoint), self.wanted(endpoint))
+        except OSError:
+            return None
+
+
+class Prober:
+    """Asks as `probe` says. Several threads may use one."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._keyring = Keyring(probe.keys) if probe.keys else None
         self._one_at_our_port = threading.Lock()
 
     def try_all(self, endpoints: Sequence[Endpoint]) -> list[Reached]:
@@ -127,17 +139,6 @@ class Prober:
         if self._keyring is not None and all(reached.tcp for reached in tried):
             tried = [self._by_udp(reached) for reached in tried[:2]] + tried[2:]
         return tried
-
-    def known_path(self, endpoint: Endpoint) -> int | None:
-        """Bytes that the path takes, as far as this host knows without sending anything; None without a route."""
-        try:
-            with _connected(endpoint) as udp:
-                return min(_path_mtu(udp, endpoint), self._wanted(endpoint))
-        except OSError:
-            return None
-
-    def _wanted(self, endpoint: Endpoint) -> int:
-        return packet_size(self._overlay_mtu, endpoint.ip.version)
 
     # --- TCP
 
@@ -170,7 +171,7 @@ class Prober:
         try:
             with _connected(endpoint) as udp:
                 answered = None if self._keyring is None else self._ping(udp)
-                takes = min(_path_mtu(udp, endpoint), self._wanted(endpoint))
+                takes = min(_path_mtu(udp, endpoint), self._probe.wanted(endpoint))
                 if not answered:
                     return Reached(endpoint, reached.tcp, reached.knows_key, answered, None, takes)
                 return Reached(
@@ -180,7 +181,7 @@ class Prober:
                     udp=True,
                     back=self._reaches_us(udp),
                     takes=self._takes(udp, endpoint),
-                    tunnel_refused=_is_refused(Endpoint(endpoint.ip, self._wireguard_port)),
+                    tunnel_refused=_is_refused(Endpoint(endpoint.ip, self._probe.wireguard_port)),
                 )
         except OSError:  # no way there for a datagram: TCP has failed for the same reason
             return reached
@@ -204,18 +205,18 @@ class Prober:
         """Whether an answer comes in at the gossip port itself; None where that cannot be tried, or he answers to where
         the question came from."""
         own = udp.getsockname()[0].partition("%")[0]
-        if self._announced is None or str(self._announced) != own:
+        if self._probe.announced is None or str(self._probe.announced) != own:
             return None  # he is to answer elsewhere: there is a translator between
         with self._one_at_our_port, ExitStack() as stack:
             try:
-                ours = stack.enter_context(_bound(self._bind, self._port))
+                ours = stack.enter_context(_bound(self._probe.bind, self._probe.port))
             except OSError:
                 return None
             numbers: set[int] = set()
             for _ in range(TRIES):
                 number = _number()
                 numbers.add(number)
-                udp.send(self._datagram(number, (self._announced.packed, self._port)))
+                udp.send(self._datagram(number, (self._probe.announced.packed, self._probe.port)))
                 deadline = time.monotonic() + UDP_WITHIN
                 while (left := deadline - time.monotonic()) > 0:
                     for readable in select.select([ours, udp], [], [], left)[0]:
@@ -225,7 +226,7 @@ class Prober:
 
     def _takes(self, udp: socket.socket, endpoint: Endpoint) -> int | None:
         """Bytes of the largest packet that gets there whole, no more than wanted; None where it cannot be told."""
-        wanted = self._wanted(endpoint)
+        wanted = self._probe.wanted(endpoint)
         headers = _HEADERS[endpoint.ip.version]
         try:
             if _path_mtu(udp, endpoint) >= wanted and self._ping(udp, wanted - headers):

@@ -14,8 +14,9 @@ from privhelper.identity import BadUsers, resolve_users
 from privhelper.options import Pinned
 from privhelper.sandbox import NET_ADMIN, Identity, has_capability
 from privhelper.spawn import LaunchError
-from wesher.check.meeting import Met, meet
-from wesher.check.reaching import Prober
+from wesher.check.apart import meet_as
+from wesher.check.meeting import Met
+from wesher.check.reaching import Probe
 from wesher.config import AgentConfig
 from wesher.key_file import BadKeyFile
 from wesher.mesh.rotation import Keys
@@ -75,7 +76,8 @@ class Start:
     @cached_property
     def met(self) -> Sequence[Met]:
         """How it went with those who are to be joined: tried once, for all rows."""
-        return meet(self.config.join, self.config.cluster_port, self.own, self.prober)
+        agent = None if isinstance(self.users, REFUSALS) else self.users[0]
+        return meet_as(agent, self.config.join, self.config.cluster_port, self.own, self.probe)
 
     @property
     def own(self) -> Endpoint | None:
@@ -84,12 +86,12 @@ class Start:
             return None
         return from_wire(self.bound.announced, self.config.cluster_port)
 
-    @cached_property
-    def prober(self) -> Prober:
-        """With the keys that a start would have."""
+    @property
+    def probe(self) -> Probe:
+        """How to ask members, with the keys that a start would have."""
         own = self.own
-        return Prober(
-            self._keys(),
+        return Probe(
+            keys=self._keys(),
             bind=IPv4Address(0) if isinstance(self.bound, REFUSALS) else self.bound.bind,
             announced=None if own is None else own.ip,
             port=self.config.cluster_port,
