@@ -27,6 +27,8 @@ LOUD: Final = frozenset(("warning", "error", "_warn", "warn"))
 
 PLACE: Final = re.compile(r"%(?:\.\d)?[a-z]")
 
+PREFIX: Final = re.compile("f?['\"]wesher: (error|warning): ")
+
 SHORTEST: Final = 6
 """Letters of a text that says something by itself; `%s` alone is another's."""
 
@@ -57,8 +59,10 @@ def said_by(node: ast.AST) -> Iterator[ast.expr]:
     """The texts that are said to an operator: by a call, or by a rule of `status --check`."""
     if isinstance(node, ast.Call) and node.args:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name in FATAL or name in LOUD:
+        if name in FATAL or name in LOUD or (name == "print" and PREFIX.match(ast.unparse(node.args[0]))):
             yield node.args[0]
+        elif name == "log" and len(node.args) > 1:  # at a level that is found out
+            yield node.args[1]
     elif isinstance(node, ast.Lambda):
         yield node.body
 
@@ -71,7 +75,7 @@ def text_of(node: ast.AST) -> str | None:
         parts = [PLACE.sub("…", node.value)]
     else:
         return None
-    text = "".join(map(str, parts))
+    text = re.sub("^wesher: (error|warning): ", "", "".join(map(str, parts)))
     return text if sum(map(str.isalpha, text)) >= SHORTEST else None
 
 

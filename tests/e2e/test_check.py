@@ -277,6 +277,7 @@ def test_a_helper_that_waits_for_its_agent_is_not_disturbed(node: Node) -> None:
     key = public_key(node)
     split.agent.signal(signal.SIGKILL)
     split.agent.wait(5)
+    until(split.helper.stderr_text, 5, "the helper has said that its agent is gone")
     said = split.helper.stderr_text()
 
     checked = check(node, "--helper-socket", helper_socket(), by=as_user(AGENT_UID))
