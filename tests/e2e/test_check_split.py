@@ -102,6 +102,17 @@ def test_a_helper_without_its_capability_is_told_so(node: Node) -> None:
     assert last_words(helper) == (1, checked.of("error")["privilege"])
 
 
+def test_a_helper_that_cannot_become_another_stays_who_it_is(node: Node) -> None:
+    """As a container's root, which has one capability; whom it serves it is told by number."""
+    serve_a_tun(node)
+    bare = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin")
+    checked = check(node, *LISTEN, "--agent-uid", str(SOMEBODY), by=bare)
+    assert (checked.code, checked.of("error")) == (0, {})
+    assert checked.of("ok")["users"] == f"the agent is uid {SOMEBODY}, the helper 0"
+    nobody = check(node, *LISTEN, "--user", "nobody-such", by=bare)
+    assert nobody.of("error")["users"].startswith("no such user: nobody-such")
+
+
 def test_a_root_that_cannot_become_others_is_told_so(node: Node) -> None:
     """A container's root, too."""
     bare = ("setpriv", "--bounding-set=-net_admin,-setuid", "--inh-caps=-net_admin,-setuid")

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from privhelper.identity import BadUsers, resolve_users
 from privhelper.options import Pinned
-from privhelper.sandbox import NET_ADMIN, Identity, has_capability
+from privhelper.sandbox import NET_ADMIN, SETUID, Identity, has_capability
 from privhelper.spawn import LaunchError
 from wesher.check.apart import meet_as
 from wesher.check.meeting import Met
@@ -124,7 +124,7 @@ def begin(values: Mapping[str, Any], given: Collection[str], typed: Collection[s
         running=is_running(control_socket(values)),
         bound=bound,
         pinned=_pinned(values, known, halves),
-        users=_tried(lambda: _roots_users(values) if assumed else users(values, typed)),
+        users=_tried(lambda: _users(values, typed, halves, assumed=assumed)),
         key=key,
         key_remarks=key_remarks,
         config=config,
@@ -149,6 +149,20 @@ def _tried(make: Callable[[], T]) -> T | Refusal:
         return make()
     except REFUSALS as error:
         return error
+
+
+def _users(
+    values: Mapping[str, Any], typed: Collection[str], halves: Half, *, assumed: bool
+) -> tuple[Identity, Identity]:
+    """Agent and helper. A helper on its own stays who it is where it cannot become another, and serves whom it is told
+    to: it asks for no names then."""
+    stays = Half.HELPER in halves and not assumed and not has_capability(SETUID)
+    served = values["agent-uid"] if Half.HELPER in halves else None
+    me = Identity(os.getuid(), os.getgid())
+    if stays and served is not None:
+        return Identity(served, served), me
+    agent, helper = _roots_users(values) if assumed else users(values, typed)
+    return agent if served is None else Identity(served, agent.gid), me if stays else helper
 
 
 def _roots_users(values: Mapping[str, Any]) -> tuple[Identity, Identity]:
