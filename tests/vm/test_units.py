@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -239,6 +240,47 @@ def test_each_drop_in_does_what_it_says(pair: Node) -> None:
         run("rm", "-r", str(services.UNITS / f"{unit}.d"))
     run("systemctl", "daemon-reload")
     run("systemctl", "restart", HELPER)
+
+
+def test_the_check_of_the_units_says_what_is_missing_and_how_to_mend_it(pair: Node) -> None:
+    """All is well with the running pair, which is not disturbed; then a port that is taken, a network as wide as the
+    overlay, a state of the wrong owner and a hosts file that cannot be written are each named, and no more."""
+
+    def found() -> dict[str, str]:
+        said = json.loads(services.wesher("check", "--unit", "wesher", "--json", check=False))["findings"]
+        return {finding["what"]: finding["text"] for finding in said if finding["level"] != "ok"}
+
+    processes, key = (main_pid(AGENT), main_pid(HELPER)), public_key()
+    assert found() == {}
+    assert (main_pid(AGENT), main_pid(HELPER), public_key()) == (*processes, key)
+
+    run("systemctl", "stop", HELPER, SOCKET)
+    assert found() == {}
+    state = "/var/lib/wesher/wgoverlay.json"
+    spoil = (
+        "ip link add name other type wireguard",
+        "wg set other listen-port 51820",
+        "ip address add 10.0.0.5/8 dev other",
+        "ip link set dev other up",
+        f"chown root {state}",
+        "mount --bind /etc/hosts /etc/hosts",
+        "mount -o remount,bind,ro /etc/hosts",
+    )
+    for command in spoil:
+        run(*command.split())
+    missing = found()
+    mend = ("umount /etc/hosts", f"chown wesher {state}", "ip link del dev other")
+    for command in mend:
+        run(*command.split())
+    assert missing.keys() == {"wireguard port", "overlay", "state directory", "hosts file"}
+    assert missing["wireguard port"].endswith("cannot be used: Address already in use; give another --wireguard-port")
+    assert "as wide as the overlay net 10.0.0.0/8; give another --overlay-net" in missing["overlay"]
+    uid = run("id", "-u", "wesher").strip()
+    assert missing["state directory"].endswith(f"belongs to uid 0; move it aside, or: chown {uid} {state}")
+    assert missing["hosts file"].startswith("/etc/hosts cannot be opened (Read-only file system); ")
+    assert found() == {}
+    run("systemctl", "start", SOCKET, AGENT)
+    await_mesh(pair)
 
 
 def test_the_journal_has_no_denial_and_no_secret(company: Node) -> None:

@@ -111,6 +111,8 @@ def _take(unit: Unit, directive: str, value: str, root: str) -> None:
             unit.words = shlex.split(value)[1:]
         case "User":
             unit.user = value or None
+        case "LoadCredential" if not value:
+            unit.credentials = {}
         case "LoadCredential":
             name, _, path = value.partition(":")
             where = [path] if path.startswith("/") else [f"{directory}/{path or name}" for directory in CREDENTIALS]

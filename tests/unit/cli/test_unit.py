@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,49 @@ def test_a_unit_without_a_helper_is_the_launchers(root: Path) -> None:
     """And who starts it is root."""
     write(root, "etc/systemd/system/wesher-launcher.service", "[Service]\nExecStart=/usr/bin/wesher --init\n")
     assert read(root, "wesher-launcher") == Options(("--init",), {})
+
+
+PAIR = {"WESHER_LISTEN": "/run/wesher-priv/wgoverlay.sock", "WESHER_USER": "wesher:wesher-priv"}
+LAUNCHED = {
+    "WESHER_INTERFACE": "lab",
+    "WESHER_STATE_DIR": "/var/lib/wesher-lab",
+    "WESHER_RUNTIME_DIR": "/run/wesher-lab",
+    "WESHER_USER": "wesher-lab:wesher-priv-lab",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "variables"),
+    [
+        ("wesher", ("--helper-socket", "/run/wesher-priv/wgoverlay.sock"), PAIR),
+        ("wesher-launcher", (), {}),
+        (
+            "wesher@lab",
+            ("--helper-socket", "/run/wesher-priv/lab.sock"),
+            {**LAUNCHED, "WESHER_LISTEN": "/run/wesher-priv/lab.sock"},
+        ),
+        ("wesher-launcher@lab", (), LAUNCHED),
+    ],
+)
+def test_the_units_that_are_shipped_are_understood(
+    tmp_path: Path, name: str, words: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    """Each with its options, its key where there is one, and the drop-in for another."""
+    shipped = Path(__file__).parents[3] / "dist" / "systemd"
+    shutil.copytree(shipped, tmp_path / "usr/lib/systemd/system")
+    file = "wesher-lab" if "@" in name else "wesher"
+    write(tmp_path, f"etc/default/{file}", (shipped / "default").read_text())
+    assert read(tmp_path, name) == Options(words, variables)
+    write(tmp_path, f"etc/default/{file}", "WESHER_JOIN=a\n")
+    write(tmp_path, f"etc/credstore/{file}.cluster-key", "key")
+    key = {"WESHER_CLUSTER_KEY_FILE": f"{tmp_path}/etc/credstore/{file}.cluster-key"}
+    assert read(tmp_path, name) == Options(words, {**variables, **key, "WESHER_JOIN": "a"})
+    template = f"{name.partition('@')[0]}@" if "@" in name else name
+    drop_in = (shipped / "drop-ins" / "key-file.conf").read_text()
+    write(tmp_path, f"etc/systemd/system/{template}.service.d/key-file.conf", drop_in)
+    assert "WESHER_CLUSTER_KEY_FILE" not in read(tmp_path, name).variables
+    write(tmp_path, "etc/wesher/cluster-key", "key")
+    assert read(tmp_path, name).variables["WESHER_CLUSTER_KEY_FILE"] == f"{tmp_path}/etc/wesher/cluster-key"
 
 
 @pytest.mark.parametrize(
