@@ -60,6 +60,10 @@ class NoHosts:
         """No name is taken."""
         return frozenset()
 
+    def lacks(self, lines: Sequence[object]) -> bool:  # noqa: ARG002 - the shape of Hosts
+        """Nothing was written."""
+        return False
+
     def write(self, lines: Sequence[object]) -> HostsResult:  # noqa: ARG002 - the shape of Hosts
         """Nothing."""
         return HostsResult.DISABLED

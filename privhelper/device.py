@@ -95,6 +95,9 @@ class Hosts(Protocol):
     def taken_names(self) -> frozenset[str]:
         """Folded host names in lines that no instance of wesher manages."""
 
+    def lacks(self, lines: Sequence[tuple[Address, str]]) -> bool:
+        """Whether somebody has taken one of `lines`, which were written, out of the file."""
+
     def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
         """Make `lines`, an address and a name each, the only ones of ours in the file."""
 

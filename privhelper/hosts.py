@@ -144,6 +144,14 @@ class HostsFile:
         """Folded names that stand in lines of the operator's."""
         return names_in(self._parse(self._read()).operator) | self._own
 
+    def lacks(self, lines: Sequence[tuple[Address, str]]) -> bool:
+        """Whether one of `lines` stands there no longer. A container engine writes the file that it manages anew, in
+        place, whenever it starts a container of the pod, and knows nothing of our lines. Raises OSError."""
+        if self._replaced():  # what another file lacks is not ours to write
+            return False
+        there = frozenset(_lines(self._read()))
+        return any(_line(*line, self._interface) not in there for line in lines)
+
     def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
         """Make `lines` our only ones. Raises OSError; the operator's bytes survive a full disk and a kill, and lines of
         ours that were to go count no longer all the same."""

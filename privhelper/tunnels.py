@@ -228,7 +228,17 @@ class Tunnels:
     def _repair_lines(self) -> list[str]:
         if self._leftovers or (self._written is not None and self._written != self._lines):
             self.write_hosts()
+        elif self._written and self._lacks_lines():
+            self.write_hosts()
+            return ["names gone"]
         return []
+
+    def _lacks_lines(self) -> bool:
+        """Of a file that cannot be read nothing is known."""
+        try:
+            return self._hosts.lacks(self._lines)
+        except OSError:
+            return False
 
     def _make_room(self) -> list[str]:
         """A local network that has gone no longer stands in a peer's way: the agent has to hear of it to ask again."""

@@ -253,6 +253,12 @@ class FakeHosts:
             raise OSError(errno.EIO, "the file cannot be read")
         return self.taken
 
+    def lacks(self, lines: Sequence[tuple[Address, str]]) -> bool:
+        """Whether somebody has taken one away."""
+        if self.unreadable:
+            raise OSError(errno.EIO, "the file cannot be read")
+        return not self.replaced and not set(self.lines).issuperset(lines)
+
     def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
         """All lines at once."""
         self.kernel.step("hosts", tuple(lines))

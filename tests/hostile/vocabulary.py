@@ -11,7 +11,7 @@ from privhelper.protocol import ViolationCode
 
 REPAIRS: Final = (
     *("link gone", "alias", "MTU", "link down", "address", "routes", "key or port", "peers", "a set half applied"),
-    *("peers refused by now", "names refused by now", "peers possible again"),
+    *("peers refused by now", "names refused by now", "names gone", "peers possible again"),
 )
 _REPAIR: Final = "|".join(REPAIRS)
 

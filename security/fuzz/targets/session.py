@@ -95,7 +95,7 @@ AROUND: Final = (
 )
 FOUND: Final = {
     *("link gone", "alias", "MTU", "link down", "address", "routes", "key or port", "peers"),
-    *("a set half applied", "peers refused by now", "names refused by now", "peers possible again"),
+    *("a set half applied", "peers refused by now", "names refused by now", "names gone", "peers possible again"),
 }
 """All that a repair may say."""
 
@@ -131,6 +131,10 @@ class HostsBytes:
         if self.unreadable:
             raise OSError(5, "unreadable")
         return names_in(parse(self.content, "wgoverlay", alone=True).operator)
+
+    def lacks(self, lines: Sequence[tuple[Address, str]]) -> bool:
+        """Whether a write would change anything."""
+        return render(parse(self.content, "wgoverlay", alone=True), "wgoverlay", lines)[0] != self.content
 
     def write(self, lines: Sequence[tuple[Address, str]]) -> HostsResult:
         """All at once."""
@@ -246,7 +250,7 @@ class Life:
         if self.tunnels.public_key is None:
             return
         self.sound = False
-        match what % 6:
+        match what % 7:
             case 0:
                 self.link.lose()
                 self.device.key = self.device.port = None
@@ -265,6 +269,8 @@ class Life:
                 for key in list(self.device.peers)[:1]:
                     del self.device.peers[key]
                     self.device.take_addresses(key)
+            case 6:
+                self.hosts.content = OPERATOR
 
     def ask(self, request: Request, spoil: tuple[int, int] | None = None) -> bool:
         """A request with the next number, one byte of it perhaps another."""

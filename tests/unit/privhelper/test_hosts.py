@@ -277,6 +277,35 @@ def test_an_unchanged_set_writes_nothing() -> None:
         assert [] == disk.steps
 
 
+@pytest.mark.parametrize(
+    ("content", "lacking"),
+    [
+        (b"".join(LINES[:2]), False),
+        (b"127.0.0.1 localhost\n" + b"".join(reversed(LINES)), False),
+        (b"127.0.0.1 localhost\n", True),
+        (LINES[0], True),
+        (LINES[0] + b"#" + LINES[1][1:], True),
+        (LINES[0] + LINES[1].rstrip(b"\n"), True),
+        (LINES[0] + line("node-b", "10.0.0.2", "wg-other"), True),
+    ],
+)
+def test_a_line_that_somebody_has_taken_away_is_missed(content: bytes, lacking: bool) -> None:
+    """Also where only its end is gone, or it says nothing any more."""
+    with hosts_file(b"") as (path, file):
+        file.write([A, B])
+        path.write_bytes(content)  # in place, as a container engine does
+        assert lacking is file.lacks([A, B])
+
+
+def test_no_line_is_missed_in_another_file() -> None:
+    """It has to be noticed as that, and is not ours to write."""
+    with hosts_file(b"") as (path, file):
+        file.write([A])
+        path.with_name("new").write_bytes(b"")
+        path.with_name("new").rename(path)
+        assert not file.lacks([A])
+
+
 def test_only_lines_from_the_first_changed_one_are_written() -> None:
     """The operator's bytes and the lines before it are not touched."""
     with hosts_file(b"127.0.0.1 localhost\n") as (_, file), Disk() as disk:

@@ -605,6 +605,28 @@ def test_names_that_were_never_written_are_not_written_by_a_repair() -> None:
     assert [] == [step for step in helper.done() if step[0] == "hosts"]
 
 
+def test_names_that_somebody_has_taken_out_of_the_file_are_written_again() -> None:
+    """A container engine writes its hosts file anew with every container of the pod that it starts."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.hosts.lines = ()
+    assert ["names gone"] == helper.tunnels.repair()
+    assert {line(A), line(B)} == set(helper.hosts.lines)
+    assert [] == helper.tunnels.repair()
+
+
+@pytest.mark.parametrize("state", ["unreadable", "replaced"])
+def test_of_a_file_that_is_not_in_sight_no_name_is_said_to_be_gone(state: str) -> None:
+    """It may have all of them, or be another file."""
+    helper = Helper().configured(A, B)
+    helper.send(WriteHosts())
+    helper.done()
+    helper.hosts.lines = ()
+    setattr(helper.hosts, state, True)
+    assert [] == helper.tunnels.repair()
+    assert [] == [step for step in helper.done() if step[0] == "hosts"]
+
+
 def test_a_hosts_file_that_cannot_be_written_keeps_no_tunnel_alive() -> None:
     """The peer goes; its name is tried again with the next look."""
     helper = Helper().configured(A, B)
@@ -687,6 +709,18 @@ def test_who_has_left_loses_the_line_however_many_writes_have_failed_since() -> 
     assert (line(A),) == helper.hosts.lines
     helper.tunnels.repair()
     assert (line(B), line(C)) == helper.hosts.lines
+
+
+def test_that_the_last_line_still_stands_is_said_with_each_look() -> None:
+    """Though no line that is wanted is missing."""
+    helper = Helper().configured(A)
+    helper.send(WriteHosts())
+    helper.hosts.write = _full  # type: ignore[method-assign]
+    helper.send(SetPeers(()))
+    assert Failed(Op.WRITE_HOSTS, errno.ENOSPC) == helper.send(WriteHosts())
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"):
+            helper.tunnels.repair()
 
 
 def test_whose_line_could_not_be_taken_away_loses_it_with_the_next_set() -> None:
