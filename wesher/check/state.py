@@ -32,6 +32,8 @@ def runtime_directory(start: Start) -> Said:
     is_there = check_runtime(path, start.users[0])
     if _is_directory(control_socket(start.values)):
         yield error(f"control socket in {path} cannot be made: {os.strerror(errno.EISDIR)}")
+    elif is_there and os.statvfs(path).f_flag & os.ST_RDONLY:
+        yield error(f"control socket in {path} cannot be made: {os.strerror(errno.EROFS)}")
     else:
         yield ok(f"{path} can be used" if is_there else f"{path} will be made")
 
