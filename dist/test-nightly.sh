@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # sudo dist/test-nightly.sh [--seeds N [--first-seed S]]: what takes longer than CI has; the rest is dist/test.sh.
-# The whole batch of hostile cases on the guest's kernel WireGuard; installing, upgrading and taking away on real systemds
-# (dist/test-deploy.sh); with --seeds also so many seeds of each of the simulator's scenarios, from S on. Installs what it
-# needs. One that fails does not keep the others from running.
+# The guest's longer tests on kernel WireGuard (the whole batch of hostile cases, containers, units); installing, upgrading
+# and taking away on real systemds, and containers here (dist/test-deploy.sh); with --seeds also so many seeds of each of
+# the simulator's scenarios, from S on. Installs what it needs. One that fails does not keep the others from running.
 set -euo pipefail
 # shellcheck source=dist/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -17,7 +17,8 @@ if ((EUID != 0)); then
 fi
 
 status=0
-"$checkout/dist/test.sh" tests/vm/test_kernel_hostile.py --nightly || status=$?
+"$checkout/dist/test.sh" tests/vm/test_kernel_hostile.py tests/vm/test_kernel_containers.py tests/vm/test_units.py \
+  --nightly || status=$?
 "$checkout/dist/test-deploy.sh" || status=$?
 (($# == 0)) || "$checkout/dist/test.sh" tests/sim "$@" || status=$?
 exit "$status"

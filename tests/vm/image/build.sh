@@ -19,6 +19,7 @@ packages=(
   iproute2 iputils-ping procps wireguard-tools     # what tests look with
   wireguard-go python3                             # what wesher runs on
   libcap2 libseccomp2                              # what python-prctl and pyseccomp load
+  podman crun                                      # a container engine, for containers of the guest's own root
 )
 
 # As this host's apt reaches Debian: its mirrors, and what it was told of proxies and dates. Without lists it does not
