@@ -137,7 +137,7 @@ class Life:
         assert self.node.me.incarnation >= self._incarnation, "its own incarnation fell"
         self._incarnation = self.node.me.incarnation
         assert 0 <= self.node.health_score < 8
-        assert set(self.node.round_trips) <= {member.name for member in members}
+        assert {*self.node.round_trips, *self.node.missed_pings} <= {member.name for member in members}
         assert len(self.node.counters) < _COUNTERS, "counters that strangers name"
         self.node.events()
         for action in self.node.actions():
