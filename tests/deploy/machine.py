@@ -104,6 +104,11 @@ class Machine:
             raise AssertionError(f"no machine: {(directory / 'console').read_text()[-4000:]}") from None
 
     @property
+    def pid(self) -> int:
+        """Its first process, as the host has it."""
+        return self._first
+
+    @property
     def written(self) -> Path:
         """Where on the host stands what is written in the machine."""
         return self._directory / "upper"
