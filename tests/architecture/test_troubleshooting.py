@@ -79,6 +79,25 @@ def text_of(node: ast.AST) -> str | None:
     return text if sum(map(str.isalpha, text)) >= SHORTEST else None
 
 
+SHELL_SAYS: Final = re.compile(r'\b(fail|say) "((?:\$\([^()]*\)|[^"\\]|\\.)*)"')
+SHELL_FILLS_IN: Final = (re.compile(r"\$\([^()]*\)"), re.compile(r"\$\{[^}]*\}|\$\w+"))
+"""What a command says, which may stand in the second: a variable."""
+
+
+def shell_templates(source: str) -> Iterator[tuple[str, bool]]:
+    """What a script says, and whether it ends with that."""
+    commands, variables = SHELL_FILLS_IN
+    for how, text in SHELL_SAYS.findall(source):
+        said = variables.sub("…", commands.sub("…", text))
+        if sum(map(str.isalpha, said)) >= SHORTEST:
+            yield said, how == "fail" and not said.startswith("usage: ")
+
+
+def scripts() -> list[Path]:
+    """Those of dist/ that an operator starts, and their parts."""
+    return [ROOT / "dist" / f"{name}.sh" for name in "install uninstall take-over build tree services".split()]
+
+
 def sources() -> list[Path]:
     """All of the product."""
     return [path for package in ("wesher", "privhelper") for path in sorted((ROOT / package).rglob("*.py"))]
@@ -103,6 +122,7 @@ def is_in(line: str, text: str) -> bool:
 def test_every_quoted_line_is_said_somewhere() -> None:
     """A line that is no longer said would be looked for in vain."""
     said = [text for path in sources() for text, _ in templates(path.read_text())]
+    said += [text for path in scripts() for text, _ in shell_templates(path.read_text())]
     page = PAGE.read_text()
     lines = [*quoted(page), *repeated(page)]
     assert len(quoted(page)) > 50
@@ -114,8 +134,9 @@ def test_nothing_that_ends_a_start_or_is_logged_is_missing() -> None:
     """Who reads an error line finds it."""
     lines = quoted(PAGE.read_text())
     said = [found for path in sources() for found in templates(path.read_text(), all_of_it=path.name == "refusals.py")]
+    said += [found for path in scripts() for found in shell_templates(path.read_text())]
     required = [text for text, is_required in said if is_required]
-    assert len(required) > 50
+    assert len(required) > 70
     missing = [text for text in required if not any(is_in(line, text) for line in lines)]
     assert sorted(set(missing) - NOT_AN_OPERATORS) == []
     assert set(required) >= NOT_AN_OPERATORS
@@ -138,6 +159,8 @@ def test_the_checks_themselves_can_fail() -> None:
     assert is_in("no … here", "no … here, sorry to say; do")
     assert not is_in("no … there", "no … here, sorry to say; do")
     assert quoted("| `a …` | why | do |\n| b | `c` | d |") == ["a …"]
+    script = 'if x; then fail "cannot make $it: $(tail -n 1 "$log")"; fi\nsay "moved $file to ${file}s"'
+    assert list(shell_templates(script)) == [("cannot make …: …", True), ("moved … to …s", False)]
 
 
 def test_what_the_documents_link_to_is_there() -> None:
