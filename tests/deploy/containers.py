@@ -163,6 +163,7 @@ def _build() -> None:
     _have_wheels()
     store = ["--root", str(STORE), "--runroot", "/run/wesher-containers", "--cgroup-manager=cgroupfs"]
     podman = ["podman", "--log-level=error", *store, "--runtime", cgroups()[1]]
+    _do([*podman, "image", "prune", "--force", "--filter=until=24h"])  # what earlier builds have left
     base = f"localhost/debian:{_codename()}"
     if subprocess.run([*podman, "image", "exists", base], env=_env(), check=False).returncode != 0:
         _do([str(RECIPES / "base.sh")], ENGINE=" ".join(podman))
