@@ -92,6 +92,7 @@ def test_an_upgrade_and_the_way_back_lose_no_packet(installed: Machine, way: Way
         ping = subprocess.Popen(installed.command("ping", "-i", "0.05", address), stdout=subprocess.PIPE, text=True)
         done = way.install(installed, version)
         until(lambda: [peer["state"] for peer in status(installed)["peers"]] == ["alive"], 30, "they are a mesh again")
+        installed.good("ping", "-c1", "-W1", address)
         installed.good("pkill", "-INT", "-x", "ping")
         said = ping.communicate(timeout=10)[0]
         assert done.status == 0, done
