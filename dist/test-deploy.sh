@@ -13,6 +13,7 @@ if ((EUID != 0)); then
 fi
 
 packages+=(systemd-container mmdebstrap debian-archive-keyring) # machines, and what is in them
+packages+=(podman runc crun catatonit netavark)                 # containers
 install_packages
 (($#)) || set -- tests/deploy
 exec "$checkout/dist/test.sh" "$@"
