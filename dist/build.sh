@@ -102,11 +102,12 @@ Suggests: wireguard-go, wireguard-tools
 Section: net
 Priority: optional
 Description: encrypted full-mesh overlay: WireGuard on every node, membership by gossip
- wesher joins machines into a mesh. One command starts it, one more joins it, and
- nobody maintains anything after: keys, addresses, peers and names are looked after.
+ wesher joins machines into a mesh. One command starts it, one more joins it,
+ and nobody maintains anything after: it looks after keys, addresses, peers and
+ names.
  .
- The process that faces the network has no privilege; what needs CAP_NET_ADMIN is
- done by a small helper that accepts eight checked requests.
+ The process that faces the network has no privilege; what needs CAP_NET_ADMIN
+ is done by a small helper that accepts eight checked requests.
 TEXT
 }
 
