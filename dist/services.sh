@@ -64,6 +64,8 @@ end_services() {
     $(active wesher-wireguard-go.service); do
     is_not_ours "$unit" || systemctl stop "$unit"
   done
+  # what has failed before, or in ending, would be listed as failed after it is gone
+  systemctl reset-failed 'wesher-*' 2>/dev/null || true
   for unit in $(enabled_units); do
     is_not_ours "$unit" || systemctl --quiet disable "$unit"
   done
