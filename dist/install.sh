@@ -64,7 +64,7 @@ check_for_go() {
 
 install_packages() {
   local missing reason
-  mapfile -t missing < <(missing_packages "${build_packages[@]}" "${run_packages[@]}")
+  mapfile -t missing < <(missing_packages "${build_packages[@]}" "${run_packages[@]}" | sort -u)
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
