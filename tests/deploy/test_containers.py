@@ -299,7 +299,7 @@ def test_the_helper_serves_no_other_uid_of_another_container(machines: Callable[
 
 def commands(number: int) -> list[str]:
     """Of the README's blocks about containers the one of that number, a command each, for root; images are built."""
-    section = (CHECKOUT / "README.md").read_text().partition("### In containers\n")[2].partition("\n### ")[0]
+    section = (CHECKOUT / "README.md").read_text().partition("\n## In containers\n")[2].partition("\n## ")[0]
     block = section.split("```\n")[2 * number + 1].replace("\\\n", "")
     found = [line.removeprefix("sudo ") for line in block.splitlines()]
     return [line for line in found if not line.startswith("podman build ")]
