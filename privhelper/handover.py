@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
-from privhelper.sandbox import Identity
+from privhelper.sandbox import DAC_OVERRIDE, Identity, has_capability
 from privhelper.spawn import LaunchError
 
 _OF_0_2_6: Final = "state.json"  # wesher/runtime/state_file.py reads it in the same case
@@ -48,11 +48,32 @@ def hand_over_state(directory: str, file: str, agent: Identity) -> None:
     The file changes hands only while its directory is still root's: once the agent owns the directory, an earlier run
     of it may have put any root-owned file under that name (a hard link), and that stays root's.
     """
-    fd = _open_directory(directory, agent, 0o700, _is_ours_in_state_dir)
-    for path in (file, f"{directory}/{_OF_0_2_6}"):
-        if _hand_over_file(fd, path, agent):
-            break
-    _give(fd, directory, agent, 0o700)
+    with _as_whose_it_is(directory, agent):
+        fd = _open_directory(directory, agent, 0o700, _is_ours_in_state_dir)
+        for path in (file, f"{directory}/{_OF_0_2_6}"):
+            if _hand_over_file(fd, path, agent):
+                break
+        _give(fd, directory, agent, 0o700)
+
+
+@contextmanager
+def _as_whose_it_is(directory: str, agent: Identity) -> Iterator[None]:
+    """Within, this is the agent where the directory is its own already and this root has no power over modes, as a
+    unit's has not: it could not even enter."""
+    try:
+        is_the_agents = os.lstat(directory).st_uid == agent.uid
+    except OSError:
+        is_the_agents = False
+    if not is_the_agents or os.geteuid() != 0 or has_capability(DAC_OVERRIDE):
+        yield
+        return
+    os.setegid(agent.gid)
+    os.seteuid(agent.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def check_state(directory: str, file: str, agent: Identity) -> bool:

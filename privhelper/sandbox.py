@@ -28,6 +28,9 @@ MAX_ID: Final = 0xFFFFFFFE
 CHOWN: Final = 0
 """CAP_CHOWN."""
 
+DAC_OVERRIDE: Final = 1
+"""CAP_DAC_OVERRIDE: modes of files mean nothing."""
+
 SETUID: Final = 7
 """CAP_SETUID."""
 

@@ -78,6 +78,16 @@ def test_a_template_is_the_unit_with_another_clusters_names(name: str) -> None:
     assert directives(SHIPPED / name, "%i") == directives(SHIPPED / name.replace("@", ""), "%i")
 
 
+def test_systemd_gives_nothing_to_root_that_an_agent_has_left() -> None:
+    """Where the owner of a StateDirectory= is another than the unit's user, systemd makes all that is in it that user's,
+    and what has the set-user-ID bit keeps it."""
+    for name in UNITS:
+        lines = (SHIPPED / name).read_text().splitlines()
+        lasting = [line for line in lines if re.match(r"(State|Cache|Logs|Configuration)Directory=", line)]
+        users = [line for line in lines if line.startswith("User=")]
+        assert not lasting or users, name
+
+
 def test_every_option_is_explained_in_the_defaults() -> None:
     """Each variable, with the value that counts without it; what only the units themselves give is left out."""
     lines = (SHIPPED / "default").read_text().splitlines()

@@ -166,6 +166,41 @@ def test_a_file_of_roots_in_the_agents_own_directory_stays_roots(tmp_path: Path)
     assert 0 == owned(tmp_path / "wesher" / "wgoverlay.json")[0]
 
 
+# As a unit starts the launcher: uid 0 with what it needs for its own, and without power over modes.
+AS_A_UNITS_ROOT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from privhelper import sandbox
+from privhelper.handover import hand_over_state
+sandbox._set_capabilities((sandbox.CHOWN, sandbox.SETUID, 6), inheritable=())
+for _ in range(2):
+    hand_over_state(sys.argv[2], f"{sys.argv[2]}/wgoverlay.json", sandbox.Identity(61001, 61001))
+assert (os.geteuid(), os.getegid()) == (0, 0)
+"""
+
+
+def as_a_units_root(state: Path) -> str:
+    """What it says where it fails."""
+    script = [sys.executable, "-c", AS_A_UNITS_ROOT, os.getcwd(), str(state)]
+    return subprocess.run(script, capture_output=True, text=True, timeout=30, check=False).stderr
+
+
+@pytest.mark.root
+def test_root_without_power_over_modes_gives_what_is_the_agents_already(home: Path) -> None:
+    """So a unit needs no StateDirectory=, by which systemd would make all that an agent left there root's first."""
+    home.chmod(0o755)
+    os.chown(home, 0, 0)
+    state = home / "wesher"
+    assert as_a_units_root(state) == ""
+    assert (61001, 61001, 0o700) == owned(state)
+    (state / "wgoverlay.json").touch()
+    os.chown(state / "wgoverlay.json", 61001, 61001)
+    state.chmod(0o755)
+    assert as_a_units_root(state) == ""
+    assert (61001, 61001, 0o700) == owned(state)
+    assert (61001, 61001, 0o600) == owned(state / "wgoverlay.json")
+
+
 @pytest.mark.root
 def test_a_program_in_a_closed_directory_is_said_before_anything_is_started(home: Path) -> None:
     """Say, a virtual environment below /root."""
