@@ -3,6 +3,9 @@
 Who checks is often root, and what members answer is a stranger's until its tag is checked, and a member's then. So root
 asks them through a process of the agent's user, which is told on its standard input whom and how, cluster keys
 included, and answers on its output; both are JSON, and what comes out is believed no more than its types.
+
+It has a session of its own: with root's terminal it could type there. A user of no cluster is told no key: others may
+run as that one, and trace what does.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final
 
-from privhelper.sandbox import Identity
+from privhelper.sandbox import Identity, confine
 from wesher.bounded_json import parse
 from wesher.check.meeting import Met, meet
 from wesher.check.reaching import Probe, Reached
@@ -42,7 +46,8 @@ def meet_as(
     if os.geteuid() != 0 or not contacts:
         return meet(contacts, cluster_port, own, probe)
     user = agent or _NOBODY
-    request = json.dumps(_packed(contacts, cluster_port, own, probe)).encode("ascii")
+    told = probe if agent else replace(probe, keys=())
+    request = json.dumps(_packed(contacts, cluster_port, own, told)).encode("ascii")
     try:
         return _met(contacts, cluster_port, parse(_answer(user, request)))
     except (OSError, ValueError, TypeError) as error:
@@ -62,6 +67,7 @@ def _answer(user: Identity, request: bytes) -> bytes:
         extra_groups=[],
         env={},
         cwd="/",
+        start_new_session=True,
     ) as process:
         try:
             assert process.stdin is not None  # noqa: S101 - asked for
@@ -128,6 +134,7 @@ def _typed(value: Any, kind: Any) -> Any:
 
 def main() -> None:
     """Ask as told, and tell."""
+    confine()
     told = json.load(sys.stdin)
     announced, own = told["announced"], told["own"]
     probe = Probe(

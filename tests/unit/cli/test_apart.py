@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -80,11 +81,44 @@ def test_who_asks_has_neither_roots_uid_nor_its_powers(monkeypatch, directory) -
     assert (met.best.endpoint, met.best.back, met.best.takes) == (Endpoint(HERE, 1), None, 1480)
 
 
-def asked_of(monkeypatch: pytest.MonkeyPatch, directory: Path, script: str) -> Met:
+def test_who_asks_has_no_terminal(monkeypatch, directory) -> None:
+    """With root's as its own it could type there, and root's shell would do as it is told."""
+    answer = '[["", [["127.0.0.1", 1, "%s", true, true, null, 1480, false]]]]'
+    said = "$(test $(ps -o sid= -p $$) = $$ && echo its own session)"
+    met = asked_of(monkeypatch, directory, f"printf '{answer}' \"{said}\"")
+    assert met.best is not None
+    assert met.best.tcp == "its own session"
+
+
+def test_who_asks_for_want_of_an_agents_user_is_told_no_key(monkeypatch, directory) -> None:
+    """Other things run as nobody, and trace what does."""
+    (directory / "heard").touch()
+    (directory / "heard").chmod(0o666)
+    asked_of(monkeypatch, directory, "", agent=None, reads=f"cat >{directory}/heard")
+    told = json.loads((directory / "heard").read_text())
+    assert told["contacts"] == [["127.0.0.1", 1]]
+    assert told["keys"] == []
+
+
+def test_nobody_reads_the_memory_of_who_asks() -> None:
+    """Before it reads the first key it is closed, and gains nothing by any program."""
+    looks = "json.load = lambda _: sys.exit(f'{prctl.get_dumpable()} {prctl.get_no_new_privs()}')"
+    script = f"import json, prctl, sys\nfrom wesher.check import apart\n{looks}\napart.main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == "False 1\n"
+
+
+def asked_of(
+    monkeypatch: pytest.MonkeyPatch,
+    directory: Path,
+    script: str,
+    agent: Identity | None = AGENT,
+    reads: str = "cat >/dev/null",
+) -> Met:
     """What becomes of one contact where that process is this script."""
     program = directory / "python"
-    program.write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
+    program.write_text(f"#!/bin/sh\n{reads}\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    (met,) = apart.meet_as(AGENT, [Contact("127.0.0.1", 1)], 7946, None, Probe((KEY,), HERE, None, 7946, 9, 1420))
+    (met,) = apart.meet_as(agent, [Contact("127.0.0.1", 1)], 7946, None, Probe((KEY,), HERE, None, 7946, 9, 1420))
     return met
