@@ -47,9 +47,10 @@ def tell(path: str, words: Mapping[str, Any], runtime_dir: str, interface: str) 
 
 def _socket(runtime_dir: str, interface: str) -> str:
     """Where the daemon of `interface` is asked. One that is an instance of the template units, with users of its own,
-    has a directory of its own beside the others'."""
-    path, instances = f"{runtime_dir}/{interface}.sock", f"{runtime_dir}-{interface}/{interface}.sock"
-    return instances if not os.path.exists(path) and os.path.exists(instances) else path
+    has a directory of its own beside the others', which counts first: in the common one another agent may have put a
+    socket of that name, to hear what is meant for this one."""
+    instances = f"{runtime_dir}-{interface}"
+    return f"{instances if os.path.isdir(instances) else runtime_dir}/{interface}.sock"
 
 
 def lines(answer: Mapping[str, Any], reading: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:

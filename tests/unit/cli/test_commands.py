@@ -353,12 +353,15 @@ def test_a_key_file_that_gives_no_key_is_one_line(run, tmp_path):
 
 
 def test_a_daemon_of_the_template_units_is_found_in_its_own_directory(ask_daemon: Run, tmp_path: Path) -> None:
-    """Only where none serves the interface in the directory that was named."""
+    """And asked there, whatever socket of that name the agent of another cluster puts into its own: `key rotate` would
+    tell that one this cluster's next key."""
     directory = tmp_path / "wesher"
     beside = tmp_path / "wesher-wgoverlay"
     beside.mkdir()
-    with serving(beside, {"/key": {"cluster_key": "theirs"}}):
-        assert (0, "theirs\n", "") == ask_daemon("key", "show", "--runtime-dir", str(directory))
-        directory.mkdir()
-        with serving(directory, {"/key": {"cluster_key": "ours"}}):
-            assert (0, "ours\n", "") == ask_daemon("key", "show", "--runtime-dir", str(directory))
+    directory.mkdir()
+    with serving(directory, {"/key": {"cluster_key": "another agent's"}}):
+        with serving(beside, {"/key": {"cluster_key": "its own"}}):
+            assert (0, "its own\n", "") == ask_daemon("key", "show", "--runtime-dir", str(directory))
+        status, _, err = ask_daemon("key", "show", "--runtime-dir", str(directory))
+        assert status == 3
+        assert f"no daemon serves {beside}/wgoverlay.sock" in err
