@@ -64,6 +64,7 @@ remove_installed() {
   # what was not there before, the deepest first, unless somebody else has put something into it
   for file in "${directories[@]}"; do rmdir --ignore-fail-on-non-empty "$file" 2>/dev/null || true; done
   rm -rf /run/wesher-priv /run/wesher
+  [[ ! -d /run/wireguard ]] || rmdir /run/wireguard 2>/dev/null || chmod 755 /run/wireguard
   say "wesher is removed from $prefix"
 }
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 from contextlib import suppress
@@ -156,7 +157,8 @@ def _uapi(interface: str, helper: Identity) -> tuple[int, int]:
     unready = f"{path}.new"
     if os.geteuid() == 0:
         os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
-        os.chmod(DIRECTORY, 0o755)  # noqa: S103 - wg(8) makes it so; the sockets in it are closed
+        if not os.stat(DIRECTORY).st_mode & stat.S_ISVTX:  # as systemd-tmpfiles makes it, also for the helper's user
+            os.chmod(DIRECTORY, 0o755)  # noqa: S103 - wg(8) makes it so; the sockets in it are closed
     else:
         check_directory(helper)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

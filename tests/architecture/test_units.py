@@ -79,13 +79,20 @@ def test_a_template_is_the_unit_with_another_clusters_names(name: str) -> None:
 
 
 def test_systemd_gives_nothing_to_root_that_an_agent_has_left() -> None:
-    """Where the owner of a StateDirectory= is another than the unit's user, systemd makes all that is in it that user's,
-    and what has the set-user-ID bit keeps it."""
+    """Where a StateDirectory= is not the unit's user's, systemd makes all that is in it that user's, and what has the
+    set-user-ID bit keeps it."""
     for name in UNITS:
         lines = (SHIPPED / name).read_text().splitlines()
         lasting = [line for line in lines if re.match(r"(State|Cache|Logs|Configuration)Directory=", line)]
-        users = [line for line in lines if line.startswith("User=")]
-        assert not lasting or users, name
+        assert not lasting or [line for line in lines if line.startswith("User=")], name
+
+
+def test_the_directory_of_all_tunnels_sockets_is_no_units_own() -> None:
+    """systemd would give what is in it, and so the keys of others' tunnels, to the unit's user, and remove it at the
+    end."""
+    for name in UNITS:
+        lines = (SHIPPED / name).read_text().splitlines()
+        assert not [line for line in lines if re.match(r"RuntimeDirectory=.*\bwireguard\b", line)], name
 
 
 def test_every_option_is_explained_in_the_defaults() -> None:
