@@ -77,13 +77,11 @@ install_packages() {
 
 # --- what is installed
 
-# Everything is under one directory until it is whole: who is interrupted leaves that, and the next run removes it. The
-# lock is the directory's own, so that no file is left of it.
+# Everything is under one directory until it is whole: who is interrupted leaves that, and the next run removes it.
 begin() {
   lib=$prefix/lib/wesher work=$prefix/lib/wesher/.new
   make_directory "$lib"
-  exec 9<"$lib"
-  flock --nonblock 9 || fail "another install.sh or uninstall.sh is at work on $lib; wait for it"
+  lock "$lib"
   rm -rf "$work"
   mkdir "$work"
   trap 'rm -rf "$work"' EXIT

@@ -6,6 +6,14 @@
 
 has_systemd() { [[ -d /run/systemd/system ]]; }
 
+# One install.sh or uninstall.sh at a time on $1, as long as this shell is there. The lock is a file that root alone can
+# open: on the directory itself any user of this host could hold one, and nothing would ever be installed again.
+lock() {
+  (umask 077 && : >>"$1/lock")
+  exec 9>>"$1/lock"
+  flock --nonblock 9 || fail "another install.sh or uninstall.sh is at work on $1; wait for it"
+}
+
 # Units by their patterns that are there in one of these states.
 units_that_are() {
   local states=$1

@@ -48,8 +48,7 @@ find_prefix() {
 
 remove_installed() {
   local name file directories
-  exec 9<"$lib"
-  flock --nonblock 9 || fail "another install.sh or uninstall.sh is at work on $lib; wait for it"
+  lock "$lib"
   "$here/take-over.sh" --back
   end_services
   for name in wesher wesher-privhelper; do

@@ -47,6 +47,19 @@ def versions(machine: Machine) -> list[str]:
     return machine.good("sh", "-c", f"cd {LIB} && find . -maxdepth 1 -mindepth 1 -type d -printf '%P '").split()
 
 
+def test_no_user_of_the_machine_keeps_it_from_being_installed_or_taken_away(scripted: Machine) -> None:
+    """By a lock on whatever he can open there."""
+    script = f"find {LIB} -maxdepth 1 -readable -print | while read -r it; do flock $it sleep 300 & done; wait"
+    holder = subprocess.Popen(scripted.command("setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", script))
+    try:
+        until(lambda: scripted.run("flock", "--nonblock", LIB, "true").status != 0, 10, "he holds a lock")
+        for done in (SCRIPT.install(scripted, NOW), SCRIPT.uninstall(scripted)):
+            assert done.status == 0, done
+    finally:
+        scripted.run("pkill", "-u", "nobody")
+        holder.wait()
+
+
 @pytest.mark.parametrize("awaited", ["tools", "wheels", "tree/lib"])
 def test_an_interrupted_run_is_repaired_by_the_next(scripted: Machine, awaited: str) -> None:
     """Killed while it fetches, compiles or installs: what ran still does, and nothing new counts until it is whole."""
