@@ -264,7 +264,8 @@ class Prober:
     def _acks(
         self, sockets: Sequence[socket.socket], numbers: Collection[int], within: float, *, every: bool = False
     ) -> Iterator[int]:
-        """Numbers that are acked within so many seconds; the first is the last unless `every` one is wanted."""
+        """Numbers that are acked within so many seconds, however much else comes; one packet is read at any rate. The
+        first is the last unless `every` one is wanted."""
         assert self._keyring is not None  # noqa: S101 - asked first
         deadline = time.monotonic() + within
         while True:
@@ -274,12 +275,14 @@ class Prober:
             try:
                 packet = open_packet(readable[0].recv(MAX_DATAGRAM, socket.MSG_DONTWAIT), self._keyring)
             except (OSError, WireError):  # said of an earlier datagram, which is then sent again; or a stranger's
-                continue
-            for message in packet.messages:
+                packet = None
+            for message in packet.messages if packet is not None else ():
                 if isinstance(message, Ack) and message.seq_no in numbers:
                     yield message.seq_no
                     if not every:
                         return
+            if time.monotonic() >= deadline:
+                return
 
 
 def _with_ballast(number: int, ballast: int) -> bytes:
