@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from privhelper.policy import HOSTS_REASONS, PEER_REASONS, HostsVerdict, PeerVerdict
 from wesher.mesh.node_meta import MetaFault
-from wesher.show import duration, plain
+from wesher.show import duration, plain, word
 
 SILENT_FOR: Final = 300.0
 """Seconds that an alive member may take to answer a first packet through its tunnel."""
@@ -138,7 +138,7 @@ RULES: Final = (
         lambda peer: peer["state"] == "failed",
         lambda peer: (
             f"{plain(peer['name'])} has failed{_ago(peer)}; start it, or if it is gone for good: wesher forget "
-            f"{plain(peer['name'])}"
+            f"{word(peer['name'])}"
         ),
     ),
     Rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -108,6 +109,11 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} {_UNITS[-1]}"
+
+
+def word(text: str) -> str:
+    """A name that a member chose, as one word of a command that somebody may copy into a shell."""
+    return shlex.quote(text if all(" " <= character <= "~" for character in text) else ascii(text))
 
 
 def plain(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,3 +145,16 @@ def test_a_hostile_name_forges_no_finding(name):
         assert finding.isascii()
         assert finding.isprintable()
     assert all(finding.startswith((f"{name} ", "'", '"')) for finding in found)
+
+
+@pytest.mark.parametrize(
+    "name", ["x;echo", "$(echo)", "`echo`", "it's $(echo)", 'a"|echo', "-x", "*", "a>b", "é $(echo)"]
+)
+def test_a_command_to_copy_runs_nothing_that_a_member_chose(name):
+    """As a shell reads it: the name is one word of it, and itself as far as it can be typed."""
+    (finding,) = degraded(status(peer(name=name, state="failed")))
+    command = finding.partition("for good: ")[2]
+    assert command.startswith("wesher forget ")
+    asked = f"wesher() {{ printf '%s\\n' $# \"$2\"; }}; {command}"
+    said = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True, cwd="/").stdout
+    assert said == f"2\n{name if name.isascii() else ascii(name)}\n"
