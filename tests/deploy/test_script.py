@@ -124,6 +124,32 @@ def test_the_launcher_takes_the_pairs_place(scripted: Machine) -> None:
     assert "both halves: tunnels are down for a moment" in done.err
 
 
+def test_what_an_agent_has_left_does_not_become_roots(scripted: Machine) -> None:
+    """When the launcher takes its place: a program of the agent's with the set-user-ID bit would be one of root's."""
+    start_pair(scripted)
+    drop_in = "/etc/systemd/system/wesher-launcher.service.d/userspace.conf"
+    scripted.good("install", "-D", "-m", "644", f"/srv/{NOW}/dist/systemd/drop-ins/launcher-userspace.conf", drop_in)
+    left = "/var/lib/wesher/left"
+    scripted.good("install", "-o", "wesher", "-g", "wesher", "-m", "4755", "/usr/bin/id", left)
+    done = SCRIPT.install(scripted, NOW, "--launcher")
+    assert done.status == 0, done
+    until(lambda: main_pid(scripted, "wesher-launcher.service") > 0, 10, "it runs")
+    owners = scripted.good("stat", "--format", "%U", "/var/lib/wesher", left)
+    assert owners.split() == ["wesher", "wesher"]
+
+
+def test_another_tunnel_of_the_machine_goes_on_beside_ours(scripted: Machine) -> None:
+    """Every wireguard-go has its socket in one directory, and ends when that one is given to somebody else."""
+    scripted.good("rm", "-rf", "/run/wireguard")
+    scripted.good("systemd-run", "--unit=other", "wireguard-go", "--foreground", "other")
+    until(lambda: scripted.run("wg", "show", "other").status == 0, 10, "the other tunnel is there")
+    scripted.good("systemd-tmpfiles", "--create")
+    start_pair(scripted)
+    assert "listening port" in scripted.good("wg", "show", "other")
+    scripted.good("systemctl", "stop", HELPER, "wesher-wireguard-go")
+    assert "listening port" in scripted.good("wg", "show", "other")
+
+
 def test_another_prefix_is_as_good(fresh: Machine) -> None:
     """Its units stand where systemd looks; and all goes again."""
     before = fresh.snapshot()
