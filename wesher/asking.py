@@ -16,6 +16,9 @@ from wesher.show import harmless
 _LISTS: Final = frozenset(("members", "names", "observers", "peers", "problems", "refused"))
 """What has one line for each entry, in whatever answer."""
 
+_HELPERS: Final = "/run/wesher-priv"
+"""Where helpers listen: no instance's directory, whatever its interface is called."""
+
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 
@@ -50,7 +53,8 @@ def _socket(runtime_dir: str, interface: str) -> str:
     has a directory of its own beside the others', which counts first: in the common one another agent may have put a
     socket of that name, to hear what is meant for this one."""
     instances = f"{runtime_dir}-{interface}"
-    return f"{instances if os.path.isdir(instances) else runtime_dir}/{interface}.sock"
+    is_one = os.path.isdir(instances) and instances != _HELPERS
+    return f"{instances if is_one else runtime_dir}/{interface}.sock"
 
 
 def lines(answer: Mapping[str, Any], reading: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:
