@@ -44,6 +44,30 @@ check_unit() {
     "(--join HOST is WESHER_JOIN=HOST), take them out of the unit, and run this again; nothing has been changed"
 }
 
+# One that somebody has started by hand would go on, with port and interface.
+check_not_running() {
+  local main exe
+  main=$(systemctl show --property MainPID --value wesher.service)
+  for exe in /proc/[0-9]*/exe; do
+    [[ $exe != "/proc/$main/exe" && " ${go_files[*]} " == *" $(readlink "$exe" 2>/dev/null || echo none) "* ]] || continue
+    exe=${exe#/proc/}
+    fail "a Go wesher runs that its unit has not started: kill ${exe%/exe}, and run this again; nothing has been changed"
+  done
+}
+
+# The interface of one that crashed is there still, with a key and peers, and no helper takes such a link for its own. Who
+# has stopped takes it away; and what has our alias, or is no WireGuard, is none.
+remove_stale_link() {
+  local interface link
+  interface=$(sed -n 's/^WESHER_INTERFACE=//p' /etc/default/wesher 2>/dev/null | tail -n 1)
+  interface=${interface:-wgoverlay}
+  [[ -e /var/lib/wesher/$interface.json || -e /var/lib/wesher/state.json ]] || return 0
+  link=$(ip -details link show dev "$interface" type wireguard 2>/dev/null || true)
+  [[ $link && $link != *' alias '* ]] || return 0
+  ip link del dev "$interface"
+  say "removed interface $interface, which the Go wesher had left"
+}
+
 # Whether a unit is on: enabled, active. Two words to be given to `turn`.
 turned() {
   local enabled=no active=no
@@ -62,9 +86,11 @@ take_over() {
   mapfile -t found < <(foreign)
   ((${#found[@]})) || return 0
   check_unit
+  check_not_running
   was=$(turned wesher.service)
   if is_foreign "$unit"; then
     systemctl --quiet disable --now wesher.service
+    remove_stale_link
   fi
   for file in "${found[@]}"; do
     mv "$file" "$file$suffix"

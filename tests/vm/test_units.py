@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -202,6 +203,50 @@ def test_a_further_cluster_has_users_of_its_own(pair: Node) -> None:
     run("systemctl", "stop", "wesher-privhelper@lab.service", "wesher-privhelper@lab.socket")
     assert "lab" not in os.listdir("/sys/class/net")
     assert services.pings(pair.name)
+
+
+@pytest.mark.nightly
+def test_taking_over_replaces_the_link_that_a_crashed_go_wesher_left(company: Node) -> None:
+    """With a key and a peer no helper would dare to take it. One that runs outside its unit is left alone."""
+    take_over, ours = str(services.SHIPPED.parent / "take-over.sh"), Path(services.BIN) / "wesher"
+    installed = Path("/usr/local/lib/wesher/current/bin/wesher")
+    installed.parent.mkdir(parents=True)
+    ours.rename(installed)
+    ours.symlink_to("../lib/wesher/current/bin/wesher")  # as install.sh has it; else it is taken for the Go one
+    run("systemctl", "stop", HELPER, AGENT, SOCKET)
+    key = run("wg", "genkey")
+    Path("/run/key").write_text(key)
+    run("ip", "link", "add", "wgoverlay", "type", "wireguard")
+    run("wg", "set", "wgoverlay", "private-key", "/run/key", "peer", run("wg", "genkey").strip())
+    left = public_key()
+    go = Path("/usr/local/sbin/wesher")
+    shutil.copy("/usr/bin/sleep", go)
+    unit = Path("/etc/systemd/system/wesher.service")
+    unit.write_text("[Service]\nExecStart=/usr/local/sbin/wesher\n[Install]\nWantedBy=multi-user.target\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "enable", "wesher.service")
+
+    by_hand = subprocess.Popen([str(go), "infinity"])
+    refused = subprocess.run([take_over], capture_output=True, text=True, check=False)
+    assert (1, f"take-over.sh: a Go wesher runs that its unit has not started: kill {by_hand.pid}") == (
+        refused.returncode,
+        refused.stderr.partition(",")[0],
+    )
+    by_hand.kill()
+    by_hand.wait()
+    assert public_key() == left
+    state = Path("/var/lib/wesher/wgoverlay.json")
+    state.parent.mkdir(exist_ok=True)
+    state.write_text(json.dumps({"ClusterKey": CLUSTER_KEY_TEXT, "Nodes": []}))
+    run("chown", "-R", "wesher:wesher", str(state.parent))
+
+    said = subprocess.run([take_over], capture_output=True, text=True, check=False)
+
+    assert said.returncode == 0, said.stderr
+    assert "removed interface wgoverlay, which the Go wesher had left" in said.stderr
+    run("systemctl", "start", SOCKET, AGENT)
+    await_mesh(company)
+    assert public_key() != left
 
 
 @pytest.mark.nightly
