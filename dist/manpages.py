@@ -67,7 +67,7 @@ Without a service manager:
 .PP
 .nf
 .RS
-wesher \-\-cluster\-key\-file /root/cluster\-key \-\-join 192.0.2.11
+wesher \-\-cluster\-key\-file /etc/wesher.key \-\-join 192.0.2.11
 .RE
 .fi
 """
