@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.requirements import pytest_runtest_setup, pytest_terminal_summary
 from wesher import cli, plan
 from wesher.runtime.bind_addr import InterfaceAddress
+
+__all__ = ["pytest_runtest_setup", "pytest_terminal_summary"]
 
 Run = Callable[..., tuple[int, str, str]]
 Found = Callable[..., list[tuple[str, str]]]

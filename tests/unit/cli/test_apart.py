@@ -4,7 +4,6 @@ types."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -24,7 +23,7 @@ from wesher.swim.io import Endpoint
 HERE = ip_address("127.0.0.1")
 AGENT = Identity(64001, 64001)
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="who is not root asks by himself")
+pytestmark = pytest.mark.root  # who is not asks by himself
 
 
 def ask(*contacts: Contact, own: Endpoint | None = None) -> tuple[list[Met], list[Met]]:
