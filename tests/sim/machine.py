@@ -35,7 +35,8 @@ from tests.sim.underlay import START, TODAY, Underlay
 from wesher.config import AgentConfig, Contact
 from wesher.mesh.rotation import Keys
 from wesher.mesh.saved_state import SavedState, parse, render
-from wesher.runtime.agent import Agent, _greeted
+from wesher.runtime.agent import _greeted
+from wesher.runtime.composition import Agent
 from wesher.runtime.control import Declined
 from wesher.runtime.helper_client import HelperClient, HelperGone
 from wesher.runtime.standing import Refused
@@ -314,15 +315,14 @@ class Machine:
         """What `wesher.runtime.agent._run` does once everything is open."""
         line: Any = life.line
         disk: Any = self.disk
-        udp: Any = life.ports.udp
-        tcp: Any = None
+        sockets: Any = (life.ports.udp, None)
         stop = Stop()
         helper = HelperClient(line, stop.on_helper_event)
         saved = read_state(config, disk)
         standing = await _greeted(config, saved, helper, stop)
         if standing is None:
             return 0
-        agent = Agent(config, disk, keep_state(config, disk, saved), helper, standing, stop, Notify({}))
+        agent = Agent(config, disk, keep_state(config, disk, saved), helper, standing, stop, Notify({}), sockets)
         life.agent = agent
         life.first = life.highest = agent._node.me.incarnation
         own = saved.own_for(self.name)
@@ -330,7 +330,7 @@ class Machine:
             life.saved, life.before = own.incarnation, self._highest
         self._watch(agent._node)
         helper.on_event = agent.on_helper_event
-        return await agent.run(udp, tcp)
+        return await agent.run()
 
     def _watch(self, node: Node) -> None:
         """No node may ask to be woken in the past: once its timer has run, it has nothing left that is due."""
@@ -371,7 +371,7 @@ class Machine:
 
 async def _rotate(agent: Agent, grace: int) -> None:
     """What the command does for up to a minute; refused it ends, as when it is broken off."""
-    commands = agent.commands()
+    commands = agent.served.commands()
     with suppress(Declined):
         begun = await commands["/key/rotate"]({"grace": grace})
         assert isinstance(begun, dict)

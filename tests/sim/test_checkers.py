@@ -86,7 +86,7 @@ def test_a_falling_incarnation_is_a_fault(monkeypatch):
 def test_a_life_that_begins_where_the_last_one_was_is_a_fault(monkeypatch):
     """Whoever restarts with what it saved is taken for an echo of its last life."""
     monkeypatch.setattr(
-        "wesher.runtime.agent.first_incarnation",
+        "wesher.runtime.composition.first_incarnation",
         lambda saved, name, now: own.incarnation if (own := saved.own_for(name)) is not None else now,
     )
     assert is_found("a new life begins at", "some_crash")
@@ -121,7 +121,7 @@ def test_an_error_that_nobody_handles_is_a_fault(monkeypatch):
     def broken(self):
         raise KeyError("nobody handles this")
 
-    monkeypatch.setattr("wesher.runtime.agent.Agent._choose_form", broken)
+    monkeypatch.setattr("wesher.runtime.announcing.Announcing._choose", broken)
     assert is_found("an error that nobody handles", "start_together")
 
 

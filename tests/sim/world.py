@@ -83,13 +83,13 @@ def virtual_world(*, level: int = logging.WARNING, tell: Callable[[str], None] |
     with ExitStack() as replaced:
         for name, what in (
             ("clock.time", _Time),
-            ("agent.time", _Time),
-            ("agent.secrets", _Secrets),
+            ("served.time", _Time),
+            ("composition.secrets", _Secrets),
             ("state_at_start.secrets", _Secrets),
             ("rotating.secrets", _Secrets),
             ("standing.VERSION", "0"),
             ("standing.socket", _Socket),
-            ("agent.VERSION", "0"),
+            ("served.VERSION", "0"),
         ):
             replaced.enter_context(patch(f"wesher.runtime.{name}", what))
         log.addHandler(handler)

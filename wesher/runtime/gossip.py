@@ -83,7 +83,7 @@ class Gossip:
         self._last_accepted = -1
         self._timer: asyncio.TimerHandle | None = None
         self._dials: dict[int, asyncio.Task[None]] = {}
-        self._stopped = False
+        self._is_running = False
         self.ticked_at = monotonic()
         """When the node's timer last ran: while it lives, several times a second."""
 
@@ -91,11 +91,12 @@ class Gossip:
         """Begin to receive, and to send what the node already has to say."""
         self._loop.add_reader(self._udp, self._on_readable)
         self._server = await self._loop.create_server(self._accepted, sock=self._tcp)
+        self._is_running = True
         self.settle()
 
     def stop(self) -> None:
         """Close everything; the node hears of nothing more."""
-        self._stopped = True
+        self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._udp)
@@ -116,8 +117,8 @@ class Gossip:
         self._udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def settle(self) -> None:
-        """What follows every input to the node: act, tell, and wait for the next deadline."""
-        if self._stopped:
+        """What follows every input to the node: act, tell, and wait for the next deadline; nothing before `start`."""
+        if not self._is_running:
             return
         try:
             self._act_and_tell()
@@ -174,7 +175,7 @@ class Gossip:
 
     def stream_input(self, event: StreamInput) -> None:
         """From a stream's protocol."""
-        if not self._stopped:
+        if self._is_running:
             self._node.receive_stream(event, monotonic())
             self.settle()
 
