@@ -9,6 +9,8 @@
 set -euo pipefail
 # shellcheck source=dist/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+# shellcheck source=dist/debian.sh
+source "$checkout/dist/debian.sh"
 
 if ((EUID != 0)); then
   say "it makes a root of its own and namespaces, so run it as root: sudo dist/test-debian13.sh"
@@ -22,38 +24,15 @@ inside=("${packages[@]}" mount hostname passwd nftables libseccomp2 golang-go st
 tiers=(unit contract e2e hostile)
 packages=(mmdebstrap debian-archive-keyring util-linux) # from here on: what the machine outside needs
 
-# As this host's apt reaches Debian: its mirrors with its own release's name exchanged, and what it was told of proxies and
-# dates. Without lists it does not know which mirrors are Debian's.
-sources() {
-  local codename
-  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-    sort -u | grep " $codename" | sed -E "s/^(deb [^ ]+ )$codename/\1$suite/"
-}
-settings() {
-  apt-config dump Acquire | grep -E '^Acquire::(http|https|Check-[A-Za-z-]*)(::Proxy|::CaInfo)? ".+";' || true
-}
-
 build_root() {
-  local options=() setting
   say "making a Debian 13 in $root"
-  while read -r setting; do options+=(--aptopt="$setting"); done < <(settings)
   rm -rf --one-file-system "$directory/complete" "$root" "$directory/cache"
-  mkdir -p "$directory/archives" "$directory/cache"
-  [[ $(sources) ]] || apt-get -qq update
-  sources | mmdebstrap --quiet --mode=root --variant=essential --include="$(IFS=, && echo "${inside[*]}")" \
-    "${options[@]}" --aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --skip=download/empty --skip=essential/unlink \
-    --setup-hook='mkdir -p "$1/var/cache/apt/archives"' \
-    --setup-hook="sync-in '$directory/archives' /var/cache/apt/archives" \
-    --customize-hook="sync-out /var/cache/apt/archives '$directory/archives'" \
-    --customize-hook='rm -rf "$1"/etc/apt/sources.list* "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
-    "$suite" "$root" -
+  mkdir -p "$directory/cache"
+  make_debian "$suite" "$root" "$directory/archives" "$(IFS=, && echo "${inside[*]}")" \
+    --dpkgopt='path-exclude=/usr/share/man/*'
   fingerprint_of_root >"$directory/complete"
 }
-fingerprint_of_root() { (printf '%s\n' "${inside[@]}" | sort -u && declare -f build_root) | sha256sum; }
+fingerprint_of_root() { (printf '%s\n' "${inside[@]}" | sort -u && declare -f build_root make_debian debian_sources) | sha256sum; }
 
 # Descriptor 8 keeps a shared lock for as long as this runs: nobody rebuilds a root in use.
 have_root() {

@@ -210,7 +210,7 @@ class Workshop:
     def __enter__(self) -> Workshop:
         CACHE.mkdir(parents=True, exist_ok=True)
         self._lock = (CACHE / f"lock-{self.suite}").open("w")
-        inputs = [HERE / "root.sh", *sorted((CHECKOUT / "dist").glob("requirements*.txt"))]
+        inputs = [HERE / "root.sh", CHECKOUT / "dist/debian.sh", *sorted((CHECKOUT / "dist").glob("requirements*.txt"))]
         wanted = hashlib.sha256(b"\0".join(path.read_bytes() for path in inputs)).hexdigest()[:16]
         self._base = CACHE / f"{self.suite}-{wanted}"
         fcntl.flock(self._lock, fcntl.LOCK_SH)

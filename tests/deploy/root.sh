@@ -7,6 +7,8 @@ export LC_ALL=C
 umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
+# shellcheck source=dist/debian.sh
+source "$checkout/dist/debian.sh"
 directory=$(cd "$1" && pwd) suite=$2
 archives=$directory/../archives-$suite
 root=$directory/root
@@ -16,36 +18,6 @@ packages=(
   python3 python3-venv ca-certificates gcc libc6-dev libcap-dev python3-dev       # what install.sh asks for
   libseccomp2 libcap2 passwd
 )
-
-# As this host's apt reaches Debian: its mirrors with its own release's name exchanged, and what it was told of proxies and
-# dates. Without lists it does not know which mirrors are Debian's.
-sources() {
-  local codename
-  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  # shellcheck disable=SC2016
-  apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-    sort -u | grep " $codename" | sed -E "s/^(deb [^ ]+ )$codename/\1$suite/"
-}
-settings() {
-  apt-config dump Acquire | grep -E '^Acquire::(http|https|Check-[A-Za-z-]*)(::Proxy|::CaInfo)? ".+";' || true
-}
-
-build_root() {
-  local options=() setting
-  while read -r setting; do options+=(--aptopt="$setting"); done < <(settings)
-  mkdir -p "$archives"
-  [[ $(sources) ]] || apt-get -qq update
-  # shellcheck disable=SC2016 # $1 is mmdebstrap's
-  sources | mmdebstrap --quiet --mode=root --variant=essential --include="$(IFS=, && echo "${packages[*]}")" \
-    "${options[@]}" --aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
-    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --skip=download/empty --skip=essential/unlink \
-    --setup-hook='mkdir -p "$1/var/cache/apt/archives"' \
-    --setup-hook="sync-in '$archives' /var/cache/apt/archives" \
-    --customize-hook="sync-out /var/cache/apt/archives '$archives'" \
-    --customize-hook='rm -rf "$1"/etc/apt/sources.list* "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
-    "$suite" "$root" -
-}
 
 # Nothing in it starts by itself but what a machine is.
 configure() {
@@ -77,6 +49,6 @@ fetch_wheels() {
   rm -rf "$tools"
 }
 
-build_root
+make_debian "$suite" "$root" "$archives" "$(IFS=, && echo "${packages[*]}")"
 configure
 fetch_wheels

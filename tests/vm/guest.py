@@ -168,7 +168,7 @@ def _as_it_is_used(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def _fingerprint() -> str:
     """What an image follows from, in sixteen digits."""
-    sources = [path.read_bytes() for path in sorted(IMAGE.iterdir())]
+    sources = [path.read_bytes() for path in (*sorted(IMAGE.iterdir()), CHECKOUT / "dist/debian.sh")]
     versions = sorted(f"{package.name} {package.version}" for package in _packages())
     return hashlib.sha256(b"\0".join([*sources, *map(str.encode, versions)])).hexdigest()[:16]
 

@@ -9,6 +9,8 @@ set -euo pipefail
 export LC_ALL=C
 umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=dist/debian.sh
+source "$here/../../../dist/debian.sh"
 directory=$(cd "$1" && pwd)
 archives=$directory/../archives
 root=$directory/root
@@ -22,36 +24,8 @@ packages=(
   podman crun                                      # a container engine, for containers of the guest's own root
 )
 
-# As this host's apt reaches Debian: its mirrors, and what it was told of proxies and dates. Without lists it does not
-# know which mirrors are Debian's.
-sources() {
-  apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-    sort -u | grep " $suite"
-}
-settings() {
-  apt-config dump Acquire | grep -E '^Acquire::(http|https|Check-[A-Za-z-]*)(::Proxy|::CaInfo)? ".+";' || true
-}
-
 # The package of that name is empty and depends on the newest.
 download_kernel="apt-get -qq download \$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p')"
-
-build_root() {
-  local options=() setting
-  while read -r setting; do options+=(--aptopt="$setting"); done < <(settings)
-  mkdir -p "$archives"
-  [[ $(sources) ]] || apt-get -qq update
-  sources | mmdebstrap --quiet --mode=root --variant=essential --include="$(IFS=, && echo "${packages[*]}")" \
-    "${options[@]}" --dpkgopt=force-unsafe-io \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --skip=download/empty --skip=essential/unlink \
-    --setup-hook='mkdir -p "$1/var/cache/apt/archives"' \
-    --setup-hook="sync-in '$archives' /var/cache/apt/archives" \
-    --customize-hook="sync-out /var/cache/apt/archives '$archives'" \
-    --customize-hook="cd '$directory' && export APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG && $download_kernel" \
-    --customize-hook='rm -rf "$1"/etc/apt/sources.list* "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
-    "$suite" "$root" -
-}
 
 add_kernel() {
   local unpacked=$directory/kernel
@@ -114,7 +88,9 @@ make_images() {
   rm -rf "$initrd" "$root"
 }
 
-build_root
+make_debian "$suite" "$root" "$archives" "$(IFS=, && echo "${packages[*]}")" \
+  --dpkgopt='path-exclude=/usr/share/man/*' \
+  --customize-hook="cd '$directory' && export APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG && $download_kernel"
 add_kernel
 configure
 add_python
