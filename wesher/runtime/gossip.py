@@ -103,6 +103,8 @@ class Gossip:
         self._udp.close()
         if self._server is not None:
             self._server.close()
+        else:
+            self._tcp.close()
         for task in self._dials.values():
             task.cancel()
         for transport in self._streams.values():

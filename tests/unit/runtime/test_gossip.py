@@ -17,7 +17,7 @@ from wesher.runtime.clock import monotonic
 from wesher.runtime.gossip import Gossip, bind
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import Event, Exchanged, Gone, Joined, LeaveFinished
-from wesher.swim.io import Endpoint
+from wesher.swim.io import Connect, Endpoint
 from wesher.swim.node import Identity, Node
 from wesher.wire.codec import encode
 from wesher.wire.keyring import Keyring
@@ -205,6 +205,18 @@ def test_a_silent_stranger_is_closed_in_time():
         writer.close()
 
     play(scene, "a")
+
+
+def test_before_the_start_nothing_goes_out():
+    """What others hear of is in the state file first; whoever commands something earlier does not hurry that."""
+
+    async def run() -> None:
+        a = Place("a")
+        a.join(Endpoint(LOOPBACK, 1))
+        assert [type(action) for action in a.node.actions()] == [Connect]  # nobody has carried it out
+        a.gossip.stop()
+
+    asyncio.run(run())
 
 
 def test_after_stop_nothing_happens():
