@@ -51,10 +51,10 @@ fi
 tests=("$venv/bin/python" -m pytest -o "cache_dir=$cache/tools/pytest" ${CI:+--durations=40})
 status=0
 if (($# == 0)); then
-  # What takes longest is e2e, and it mostly waits: all else runs beside it, and is shown when it is over.
+  # What runs live meshes mostly waits: all else runs beside it, and is shown when it is over. They take about as long.
   beside=(tests/architecture tests/fuzz tests/golden tests/mutants tests/sim tests/soak tests/unit)
-  beside+=(tests/contract tests/hostile tests/interop tests/vm)
-  waiting=(tests/e2e)
+  beside+=(tests/contract tests/hostile tests/vm)
+  waiting=(tests/e2e tests/interop)
   elsewhere=(tests/deploy) # longer than CI has: dist/test-deploy.sh
   for directory in $(find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u); do
     if [[ " ${beside[*]} ${waiting[*]} ${elsewhere[*]} " != *" $directory "* ]]; then
