@@ -8,7 +8,7 @@
 # proxies and dates. Without lists it does not know which mirrors are Debian's.
 debian_sources() {
   local codename
-  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
   # shellcheck disable=SC2016 # apt-get's
   apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
     sort -u | grep " $codename" | sed -E "s/^(deb [^ ]+ )$codename/\1$1/"

@@ -18,21 +18,15 @@ read -ra engine <<<"${ENGINE:-podman}"
 for program in mmdebstrap "${engine[0]}"; do
   command -v "$program" >/dev/null || { say "$program is missing; install it: apt install $program"; exit 1; }
 done
-
-# Without lists apt does not know which mirrors are Debian's.
-sources() {
-  apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-    sort -u | grep " $own" | sed -E "s/^(deb [^ ]+ )$own/\1$suite/"
-}
-settings() {
-  apt-config dump Acquire | grep -E '^Acquire::(http|https|Check-[A-Za-z-]*)(::Proxy|::CaInfo)? ".+";' || true
-}
+# shellcheck source=dist/debian.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../debian.sh"
 
 options=()
-while read -r setting; do options+=(--aptopt="$setting"); done < <(settings)
-[[ $(sources) ]] || apt-get -qq update
+while read -r setting; do options+=(--aptopt="$setting"); done < <(apt_settings)
+[[ $(debian_sources "$suite") ]] || apt-get -qq update
 say "making a Debian $suite"
-sources | mmdebstrap --quiet --mode=root --variant=apt --include=ca-certificates "${options[@]}" \
+# shellcheck disable=SC2016 # $1 is mmdebstrap's
+debian_sources "$suite" | mmdebstrap --quiet --mode=root --variant=apt --include=ca-certificates "${options[@]}" \
   --aptopt='APT::Install-Recommends "false"' --dpkgopt=force-unsafe-io \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' \
