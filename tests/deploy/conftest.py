@@ -16,14 +16,19 @@ from tests.lab.ci import skip_but_in_ci
 Layers = tuple[Path, ...]
 
 
-@pytest.fixture(scope="session", params=SUITES)
-def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
-    """Of one suite."""
+@pytest.fixture(scope="session")
+def makes_machines() -> None:
+    """What a workshop needs of this host."""
     if os.geteuid() != 0:
         skip_but_in_ci("machines need root")
     absent = {package for program, package in TOOLS.items() if shutil.which(program) is None}
     if absent:
         skip_but_in_ci(f"not installed: {', '.join(sorted(absent))}")
+
+
+@pytest.fixture(scope="session", params=SUITES)
+def workshop(request: pytest.FixtureRequest, makes_machines: None) -> Iterator[Workshop]:
+    """Of one suite."""
     with Workshop(request.param) as made:
         yield made
 

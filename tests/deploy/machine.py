@@ -13,7 +13,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,8 @@ TOOLS: Final = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap
 SUITES: Final = ("bookworm", "trixie")
 
 # Mounts and processes are of namespaces that end with the machine. $1 is its directory, $2 the layers, $3 what becomes
-# /srv. Landlock's calls are unknown to the older systemd-nspawn, whose filter would answer for the kernel.
+# /srv, and the rest are options. Landlock's calls are unknown to the older systemd-nspawn, whose filter would answer in
+# the kernel's place.
 _ENTER: Final = """
 mkdir -p "$1/upper" "$1/work" "$1/merged"
 mount -t proc proc /proc
@@ -40,7 +41,7 @@ mount -o remount,bind,ro "$1/merged/srv"
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --capability=CAP_NET_ADMIN --machine=node1 \
   --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" --hostname=node1 \
-  --resolv-conf=off --timezone=off --link-journal=no --bind=/dev/net/tun --directory "$1/merged" --boot
+  --resolv-conf=off --timezone=off --link-journal=no --bind=/dev/net/tun "${@:4}" --directory "$1/merged" --boot
 """
 
 # A name a line, with what it is: as JSON, that names with any bytes may come through.
@@ -86,14 +87,14 @@ class Done:
 
 
 class Machine:
-    """A running one. `layers` are directories, the topmost first; the last is a whole root."""
+    """A running one. `layers` are directories, the topmost first; the last is a whole root. `options` are nspawn's."""
 
-    def __init__(self, directory: Path, layers: tuple[Path, ...], srv: Path) -> None:
+    def __init__(self, directory: Path, layers: tuple[Path, ...], srv: Path, options: Sequence[str] = ()) -> None:
         self._directory, self.layers, self.srv = directory, layers, srv
         self._log = (directory / "console").open("w")
         self._outer = subprocess.Popen(
             ["unshare", "--mount", "--pid", "--propagation", "private", "--fork", "--kill-child=KILL", "--",
-             "bash", "-euc", _ENTER, "machine", directory, ":".join(map(str, layers)), srv],
+             "bash", "-euc", _ENTER, "machine", directory, ":".join(map(str, layers)), srv, *options],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self._first = 0
@@ -267,10 +268,10 @@ class Workshop:
         return made
 
     @contextlib.contextmanager
-    def machine(self, srv: Path, layers: tuple[Path, ...] = ()) -> Iterator[Machine]:
-        """One that starts from `layers`, or is fresh; `srv` of the host's is its /srv."""
+    def machine(self, srv: Path, layers: tuple[Path, ...] = (), options: Sequence[str] = ()) -> Iterator[Machine]:
+        """One that starts from `layers`, or is fresh; `srv` of the host's is its /srv, `options` are nspawn's."""
         self._count += 1
-        made = Machine(self.directory(f"machine-{self._count}"), layers or (self._base / "root",), srv)
+        made = Machine(self.directory(f"machine-{self._count}"), layers or (self._base / "root",), srv, options)
         try:
             yield made
         finally:

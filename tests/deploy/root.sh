@@ -18,6 +18,7 @@ packages=(
   python3 python3-venv ca-certificates gcc libc6-dev libcap-dev python3-dev       # what install.sh asks for
   libseccomp2 libcap2 passwd
 )
+[[ $suite == bookworm ]] || packages+=(podman crun catatonit dbus) # that of Debian 12 knows no quadlets
 
 # Nothing in it starts by itself but what a machine is.
 configure() {
