@@ -178,16 +178,18 @@ remove_old_versions() {
 
 # --- what runs
 
+# The launcher is on as the pair was, whose place it takes; instances have their own.
 choose_layout() {
+  local running enabled pair=(wesher-privhelper.{service,socket} wesher.service wesher-wireguard-go.service)
   [[ $launcher ]] && has_systemd || return 0
-  if systemctl --quiet is-active wesher.service || systemctl --quiet is-enabled wesher.service 2>/dev/null; then
-    say "wesher.service and its helper give way to wesher-launcher.service: tunnels are down for a moment"
-    local was_active
-    was_active=$(systemctl is-active wesher.service || true)
-    end_services
-    [[ $was_active != active ]] || systemctl start wesher-launcher.service
-  fi
-  systemctl --quiet enable wesher-launcher.service
+  running=$(active wesher.service)
+  enabled=$(systemctl is-enabled wesher.service 2>/dev/null || true)
+  [[ $running || $enabled == enabled* ]] || return 0
+  say "wesher.service and its helper give way to wesher-launcher.service: tunnels are down for a moment"
+  systemctl stop "${pair[@]}"
+  systemctl --quiet disable "${pair[@]}"
+  [[ $enabled != enabled* ]] || systemctl --quiet enable wesher-launcher.service
+  [[ ! $running ]] || restart wesher-launcher.service || status=1
 }
 
 say_what_next() {
