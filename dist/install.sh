@@ -33,6 +33,8 @@ read_arguments() {
   prefix=$(realpath -m "$prefix")
   [[ $prefix =~ ^/[A-Za-z0-9/._+-]*[A-Za-z0-9]$ ]] ||
     fail "--prefix $prefix has characters that unit files or scripts do not take; give one of letters, digits and ._+-"
+  [[ ! $prefix =~ ^/(home|root|run|tmp|var/tmp)(/|$) ]] ||
+    fail "--prefix $prefix is where the services are not let (ProtectHome=, PrivateTmp=); give another, as /opt/wesher"
 }
 
 # --- what keeps from installing, before anything is changed
@@ -81,6 +83,8 @@ install_packages() {
 begin() {
   lib=$prefix/lib/wesher work=$prefix/lib/wesher/.new
   make_directory "$lib"
+  setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$lib" ||
+    fail "$lib is closed to wesher's users: chmod a+x what is above it, or give another --prefix"
   lock "$lib"
   rm -rf "$work"
   mkdir "$work"

@@ -136,10 +136,12 @@ leave_no_trace() {
 
 # outside/lib is for PREFIX/lib (units), outside/share for PREFIX/share, outside/default for /etc/default/wesher.
 add_outside() {
-  local tree=$1 prefix=$2 out=$1/outside unit
+  local tree=$1 prefix=$2 out=$1/outside unit executable=''
+  # /usr and /opt are what the units let their programs be executed from
+  [[ $prefix/ == /usr/* || $prefix/ == /opt/* ]] || executable=" $prefix"
   mkdir -p "$out"/lib/{systemd/system,sysusers.d,tmpfiles.d,modules-load.d} "$out"/share/man/man1
   for unit in "$checkout"/dist/systemd/*.{service,socket}; do
-    sed "s#/usr/bin/wesher#$prefix/bin/wesher#g" "$unit" >"$out/lib/systemd/system/$(basename "$unit")"
+    sed "s#/usr/bin/wesher#$prefix/bin/wesher#g; s#^ExecPaths=.*#&$executable#" "$unit" >"$out/lib/systemd/system/$(basename "$unit")"
   done
   for unit in sysusers tmpfiles modules-load; do
     cp "$checkout/dist/systemd/$unit.conf" "$out/lib/$unit.d/wesher.conf"
