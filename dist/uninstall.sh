@@ -34,16 +34,19 @@ read_arguments() {
   ((EUID == 0)) || fail "it takes away what is root's, so run it as root: sudo $0"
   [[ $(dpkg-query -W -f='${db:Status-Status}' wesher 2>/dev/null || true) != installed ]] ||
     fail "what is installed is the Debian package: apt-get remove wesher, or apt-get purge wesher"
-  [[ $prefix ]] || find_prefix
+  find_prefix
   lib=$prefix/lib/wesher
 }
 
 # From a version's own directory it is that, else what the units say, else install.sh's default.
 find_prefix() {
-  prefix=$(sed -n 's/^ExecStart=\(\/.*\)\/bin\/wesher-privhelper$/\1/p' \
+  local found
+  found=$(sed -n 's/^ExecStart=\(\/.*\)\/bin\/wesher-privhelper$/\1/p' \
     {/usr/local,/usr}/lib/systemd/system/wesher-privhelper.service 2>/dev/null | head -n 1 || true)
-  if [[ $here == */lib/wesher/* ]]; then prefix=${here%/lib/wesher/*}; fi
-  prefix=${prefix:-/usr/local}
+  if [[ ! $prefix && $here == */lib/wesher/* ]]; then prefix=${here%/lib/wesher/*}; fi
+  prefix=$(realpath -m "${prefix:-${found:-/usr/local}}")
+  [[ ! $found || $found == "$prefix" ]] ||
+    fail "wesher is installed under $found, not $prefix: run this with --prefix $found"
 }
 
 remove_installed() {
