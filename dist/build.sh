@@ -31,10 +31,11 @@ copy_sources() {
   mkdir -p "$work/sources/.git" # stops the build from reading ignore files of directories above
   (
     cd "$checkout"
-    if [[ -e .git ]]; then
-      git -c safe.directory="$checkout" ls-files -z
+    if is_clone; then
+      git_here ls-files -z
     else
-      find . -type f -not -path '*/__pycache__/*' -not -path './dist/out/*' -not -name PKG-INFO -printf '%P\0'
+      find . -type f -not -path './.git' -not -path './.git/*' -not -path '*/__pycache__/*' -not -path './dist/out/*' \
+        -not -name PKG-INFO -printf '%P\0'
     fi | tar -c --null --files-from -
   ) | tar -x -C "$work/sources"
 }

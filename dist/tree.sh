@@ -8,7 +8,7 @@
 # Pip is this Python's own, and does as its environment says (PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS …).
 umask 022
 unset CDPATH
-checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P) # git compares it with what it finds itself
 python=/usr/bin/python3 # not the PATH's: that one may live under a directory only its owner can enter
 build_packages=(
   python3 python3-venv ca-certificates # what makes the environment
@@ -34,12 +34,16 @@ version_of_sources() {
     "$checkout/pyproject.toml"
 }
 
+git_here() { git -c safe.directory="$checkout" -C "$checkout" "$@"; }
+# A .git alone makes none: there may be no git, or, as with a worktree that was copied, nothing behind it.
+is_clone() { [[ -e $checkout/.git ]] && git_here rev-parse --quiet --verify HEAD >/dev/null 2>&1; }
+
 # When the sources are from: the last commit, or what a release's archive says.
 epoch_of_sources() {
   if [[ -n ${SOURCE_DATE_EPOCH:-} ]]; then
     echo "$SOURCE_DATE_EPOCH"
-  elif [[ -e $checkout/.git ]] && command -v git >/dev/null; then
-    git -c safe.directory="$checkout" -C "$checkout" log -1 --format=%ct
+  elif is_clone; then
+    git_here log -1 --format=%ct
   else
     stat -c %Y "$checkout/pyproject.toml"
   fi
@@ -58,9 +62,7 @@ fingerprint() {
 # Runs pip; where it fails, its own word for why is the reason in one line. $1 what is being done.
 pip() {
   local what=$1 reason
-  local -x TMPDIR=$work/tmp
   shift
-  mkdir -p "$TMPDIR"
   if ! "$work/tools/bin/python" -I -m pip -q --no-cache-dir --disable-pip-version-check --no-input "$@" \
     >"$work/pip.log" 2>&1; then
     reason=$(grep -v '^WARNING' "$work/pip.log" | grep -m 1 -E 'ERROR|rror:' | sed -E 's/^ *ERROR: *//' || true)
@@ -95,7 +97,9 @@ make_wheels() {
 make_tree() {
   local tree=$1 home=$2 prefix=$3 interpreter site epoch
   epoch=$(epoch_of_sources)
-  local -x SOURCE_DATE_EPOCH=$epoch PYTHONHASHSEED=0 LC_ALL=C.UTF-8
+  # root unpacks and runs what lies there, so it is not a directory of the caller's choice
+  local -x SOURCE_DATE_EPOCH=$epoch PYTHONHASHSEED=0 LC_ALL=C.UTF-8 TMPDIR=$work/tmp
+  mkdir -p "$TMPDIR"
   # The minor version's own name: when the system gets another Python, this fails clearly, rather than without packages.
   interpreter=$(readlink -f "$python")
   site=$tree/lib/$(basename "$interpreter")/site-packages
