@@ -73,7 +73,8 @@ end_services() {
     is_not_ours "$unit" || systemctl stop "$unit"
   done
   # what has failed before, or in ending, would be listed as failed after it is gone
-  systemctl reset-failed 'wesher-*' 2>/dev/null || true
+  systemctl reset-failed 'wesher-*' 'wesher@*' 2>/dev/null || true
+  is_not_ours wesher.service || systemctl reset-failed wesher.service 2>/dev/null || true
   for unit in $(enabled_units); do
     is_not_ours "$unit" || systemctl --quiet disable "$unit"
   done
