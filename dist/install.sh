@@ -54,7 +54,7 @@ check_host() {
     {/usr/local,/usr}/lib/systemd/system/wesher-privhelper.service 2>/dev/null | grep -vxF "$prefix" | head -n 1 || true)
   [[ -z $other ]] || fail "wesher is installed under $other already: give --prefix $other, or remove that first:" \
     "sudo $other/lib/wesher/current/uninstall.sh"
-  [[ $take_over ]] || check_for_go
+  if [[ $take_over ]]; then "$checkout/dist/take-over.sh" --check; else check_for_go; fi
 }
 
 check_for_go() {
@@ -230,6 +230,7 @@ main() {
   begin
   install_packages
   have_tree
+  [[ ! $take_over ]] || "$tree/take-over.sh" --aside
   put_outside
   # who is interrupted between the switch and the restarts leaves this, and the next run has them still to do
   [[ ! -e $lib/pending ]] || changed=yes
@@ -243,8 +244,8 @@ main() {
   fi
   rm "$lib/pending"
   remove_old_versions
-  choose_layout
   [[ ! $take_over ]] || "$tree/take-over.sh" ${launcher:+--launcher} || status=1
+  choose_layout
   say_what_next
   exit "$status"
 }

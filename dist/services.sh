@@ -43,6 +43,7 @@ follow_installed() {
     fi
   done
   for unit in "${agents[@]}"; do
+    ! is_not_ours "$unit" || continue
     running=$(generation_of "${unit/#wesher/wesher-privhelper}")
     if [[ ${running:-$generation} == "$generation" ]]; then
       restart "$unit" || status=1
@@ -80,10 +81,13 @@ end_services() {
   done
 }
 
-# A Go wesher's unit, which may have been given back just now.
+# A Go wesher's: its unit counts, given back just now, or it runs still, with take-over.sh at work, which leaves a note.
 is_not_ours() {
-  local unit=/etc/systemd/system/wesher.service
-  [[ $1 == wesher.service && -f $unit ]] && ! grep -qs -e --helper-socket "$unit"
+  local unit
+  [[ $1 == wesher.service ]] || return 1
+  [[ ! -e /etc/systemd/system/wesher.service.take-over ]] || return 0
+  unit=$(systemctl show --property FragmentPath --value wesher.service)
+  [[ -f $unit ]] && ! grep -qs -e --helper-socket "$unit"
 }
 
 # As the links in the administrator's directory say it, so also instances.

@@ -58,7 +58,10 @@ remove_installed() {
     if [[ $(readlink "$prefix/bin/$name" || true) == ../lib/wesher/* ]]; then rm "$prefix/bin/$name"; fi
   done
   if [[ -e $lib/files ]]; then
-    while read -r file; do rm -f "$file"; done <"$lib/files"
+    # take-over.sh may have given a Go wesher's unit back to where one of ours stood
+    while read -r file; do
+      if [[ $file != */wesher.service ]] || grep -qs -e --helper-socket "$file"; then rm -f "$file"; fi
+    done <"$lib/files"
   fi
   ! has_systemd || systemctl daemon-reload
   mapfile -t directories < <(sort -ru "$lib/directories" 2>/dev/null)
