@@ -3,6 +3,7 @@ Go wesher and back."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -150,16 +151,17 @@ def test_another_tunnel_of_the_machine_goes_on_beside_ours(scripted: Machine) ->
     assert "listening port" in scripted.good("wg", "show", "other")
 
 
-def test_another_prefix_is_as_good(fresh: Machine) -> None:
-    """Its units stand where systemd looks; and all goes again."""
+@pytest.mark.parametrize("prefix", ["/opt/mesh", "/data/mesh"])
+def test_another_prefix_is_as_good(fresh: Machine, prefix: str) -> None:
+    """Its units stand where systemd looks, and let it be executed; and all goes again."""
     before = fresh.snapshot()
-    assert SCRIPT.install(fresh, NOW, "--prefix", "/opt/mesh").status == 0
+    assert SCRIPT.install(fresh, NOW, "--prefix", prefix).status == 0
     start_pair(fresh)
-    assert fresh.good("/opt/mesh/bin/wesher", "status").startswith("node1")
+    assert fresh.good(f"{prefix}/bin/wesher", "status").startswith("node1")
     done = SCRIPT.install(fresh, NOW)
     assert (1, 1) == (done.status, len(done.err.splitlines()))
-    assert "under /opt/mesh already: give --prefix /opt/mesh" in done.err
-    assert fresh.run("/opt/mesh/lib/wesher/current/uninstall.sh", "--purge").status == 0
+    assert f"under {prefix} already: give --prefix {prefix}" in done.err
+    assert fresh.run(f"{prefix}/lib/wesher/current/uninstall.sh", "--purge").status == 0
     assert {} == differences(before, fresh.snapshot())
 
 
@@ -168,6 +170,7 @@ def test_another_prefix_is_as_good(fresh: Machine) -> None:
     [
         (["--prefix", "mesh"], {}, "--prefix 'mesh' is not absolute; give the whole path"),
         (["--prefix", "/opt/my mesh"], {}, "give one of letters, digits and ._+-"),
+        (["--prefix", "/home/me/mesh"], {}, "is where the services are not let"),
         (["--purge"], {}, "usage: sudo"),
         ([], {"PIP_FIND_LINKS": "/nowhere"}, "cannot fetch what builds wesher: "),
     ],
@@ -288,10 +291,136 @@ def packages(machine: Machine) -> list[str]:
     return [f"/srv/packages/{path.name}" for path in (machine.srv / "packages").glob(f"wesher_{NOW}+*.deb")]
 
 
-def test_options_in_a_go_weshers_unit_are_not_lost_silently(with_go: Machine) -> None:
-    """They are named, and nothing is changed."""
-    with_go.write("/etc/systemd/system/wesher.service", GO_UNIT.replace("sbin/wesher", "sbin/wesher --join 192.0.2.1"))
+UNIT = "/etc/systemd/system/wesher.service"
+
+
+@pytest.mark.parametrize("layout", [(), ("--launcher",)], ids=["pair", "launcher"])
+@pytest.mark.parametrize(
+    ("path", "lines", "named"),
+    [
+        (
+            UNIT,
+            "ExecStart=/usr/local/sbin/wesher --join 192.0.2.1",
+            "ExecStart=/usr/local/sbin/wesher --join 192.0.2.1",
+        ),
+        (UNIT, "ExecStart = /usr/local/sbin/wesher \\\n  --init", "ExecStart=/usr/local/sbin/wesher --init"),
+        (UNIT, "ExecStart=/usr/local/sbin/wesher $MORE", "ExecStart=/usr/local/sbin/wesher $MORE"),
+        (UNIT, "ExecStart=/usr/local/sbin/start-mesh", "ExecStart=/usr/local/sbin/start-mesh"),
+        (
+            "/run/systemd/system/wesher.service.d/port.conf",
+            "Environment=WESHER_CLUSTER_PORT=7000",
+            "WESHER_CLUSTER_PORT=7000",
+        ),
+        (f"{UNIT}.d/key.conf", f"Environment=WESHER_CLUSTER_KEY={GO_KEY}", "Environment=WESHER_CLUSTER_KEY=..."),
+        (f"{UNIT}.d/file.conf", "EnvironmentFile=/etc/wesher.conf", "EnvironmentFile=/etc/wesher.conf"),
+    ],
+)
+def test_options_in_a_go_weshers_unit_are_not_lost_silently(
+    with_go: Machine, layout: tuple[str, ...], path: str, lines: str, named: str
+) -> None:
+    """However they are written there they are named, but for a key, and nothing is changed."""
+    unit = GO_UNIT.replace("ExecStart=/usr/local/sbin/wesher", lines) if path == UNIT else f"[Service]\n{lines}\n"
+    with_go.write("/etc/wesher.conf", "WESHER_JOIN=192.0.2.1\n")
+    with_go.write("/usr/local/sbin/start-mesh", "#!/bin/sh\nexec wesher --init\n", "755")
+    with_go.write(path, unit)
+    before, pid = with_go.snapshot(), main_pid(with_go, AGENT)
+    done = SCRIPT.install(with_go, NOW, "--take-over", *layout)
+    assert (1, 1) == (done.status, len(done.err.splitlines()))
+    assert named in done.err
+    assert "write them into /etc/default/wesher" in done.err
+    assert GO_KEY not in done.err
+    assert {} == differences(before, with_go.snapshot())
+    assert pid == main_pid(with_go, AGENT)
+
+
+def test_a_go_wesher_that_stands_where_ours_will_is_kept_and_comes_back(with_go: Machine) -> None:
+    """Its program and its unit, and a unit that is a link, are the only copies that there are."""
+    unit, program = "/usr/local/lib/systemd/system/wesher.service", "/usr/local/bin/wesher"
+    with_go.good("systemctl", "disable", "--now", AGENT)
+    with_go.good(
+        "sh", "-ec", f"mkdir -p /opt/go {Path(unit).parent}; mv {UNIT} {unit}; mv /usr/local/sbin/wesher {program}"
+    )
+    with_go.write(unit, GO_UNIT.replace("/usr/local/sbin", "/usr/local/bin"))
+    with_go.good("systemctl", "daemon-reload")
+    with_go.good("systemctl", "enable", "--now", AGENT)
+    before = with_go.snapshot("/var/lib/wesher")
     done = SCRIPT.install(with_go, NOW, "--take-over")
-    assert done.status == 1
-    assert "(ExecStart=/usr/local/sbin/wesher --join 192.0.2.1): write them into /etc/default/wesher" in done.err
-    assert with_go.run("test", "-e", "/etc/systemd/system/wesher.service").status == 0
+    assert done.status == 0, done
+    until(lambda: status(with_go), 20, "ours runs")
+    assert SCRIPT.uninstall(with_go).status == 0
+    assert "sleep" == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip()
+    users = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")}
+    assert differences(before, with_go.snapshot("/var/lib/wesher")).keys() <= users
+
+
+def test_a_go_weshers_unit_that_is_a_link_comes_back(with_go: Machine) -> None:
+    """`systemctl disable` takes such a link away."""
+    with_go.good("systemctl", "disable", "--now", AGENT)
+    with_go.good("sh", "-ec", f"mkdir -p /opt/go; mv {UNIT} /opt/go; systemctl enable --now /opt/go/wesher.service")
+    before = with_go.snapshot("/var/lib/wesher")
+    done = SCRIPT.install(with_go, NOW, "--take-over")
+    assert done.status == 0, done
+    until(lambda: status(with_go), 20, "ours runs")
+    assert SCRIPT.uninstall(with_go).status == 0
+    assert "sleep" == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip()
+    users = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")}
+    assert differences(before, with_go.snapshot("/var/lib/wesher")).keys() <= users
+
+
+# Kills the script before that one of its commands which changes something.
+KILL = """
+set -T
+trap 'case $BASH_COMMAND in mv*|rm*|systemctl\\ --quiet*|systemctl\\ st*|systemctl\\ daemon*|echo*note*)
+  ((STEP--)) || kill -KILL $$;; esac' DEBUG
+"""
+
+
+@pytest.mark.parametrize("there", ["", "--back"], ids=["there", "back"])
+def test_a_take_over_that_is_interrupted_anywhere_goes_on_or_back(with_go: Machine, there: str) -> None:
+    """What ran does afterwards, and would at boot: which that is does not get lost."""
+    with_go.write("/run/kill", KILL)
+    assert SCRIPT.install(with_go, NOW, "--take-over").status == 0
+    script = f"{LIB}/current/take-over.sh"
+    if not there:
+        with_go.good(script, "--back")
+    for step in itertools.count():
+        interrupted = with_go.run(script, *there.split(), environment={"BASH_ENV": "/run/kill", "STEP": str(step)})
+        if interrupted.status == 0:
+            break
+        for words, program in (((), "python"), (("--back",), "sleep")):
+            done = with_go.run(script, *words)
+            assert done.status == 0, (step, words, done)
+            assert "enabled" == with_go.run("systemctl", "is-enabled", AGENT).out.strip(), (step, words)
+            until(lambda: main_pid(with_go, AGENT) > 0, 20, f"it runs after step {step}")
+            assert program == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip(), (step, words)
+        assert "" == with_go.good("find", "/etc/systemd/system", "-name", "*take-over*")
+        if there:
+            assert with_go.run(script).status == 0
+    assert step > 5
+
+
+def test_the_launcher_is_as_off_as_the_pair_was_and_leaves_instances_alone(scripted: Machine) -> None:
+    """A node that is in no mesh yet would begin one at the next boot; and another cluster is another's affair."""
+    scripted.good("systemd-sysusers", "--inline", "u wesher-lab", "u wesher-priv-lab")
+    scripted.good("systemctl", "enable", "wesher@lab.service")
+    done = SCRIPT.install(scripted, NOW, "--launcher")
+    assert done.status == 0, done
+    assert "disabled" == scripted.run("systemctl", "is-enabled", "wesher-launcher").out.strip()
+    start_pair(scripted)
+    drop_in = "/etc/systemd/system/wesher-launcher.service.d/userspace.conf"
+    scripted.good("install", "-D", "-m", "644", f"/srv/{NOW}/dist/systemd/drop-ins/launcher-userspace.conf", drop_in)
+    done = SCRIPT.install(scripted, NOW, "--launcher")
+    assert done.status == 0, done
+    assert "enabled" == scripted.run("systemctl", "is-enabled", "wesher-launcher").out.strip()
+    assert "enabled" == scripted.run("systemctl", "is-enabled", "wesher@lab").out.strip()
+
+
+def test_a_purge_of_another_prefix_takes_nothing_from_what_runs(scripted: Machine) -> None:
+    """State, key and users are those of whatever is installed."""
+    start_pair(scripted)
+    before, pid = scripted.snapshot("/var/lib/wesher"), main_pid(scripted, HELPER)
+    done = scripted.run(f"/srv/{NOW}/dist/uninstall.sh", "--prefix", "/opt/mesh", "--purge")
+    assert (1, 1) == (done.status, len(done.err.splitlines()))
+    assert "installed under /usr/local, not /opt/mesh: run this with --prefix /usr/local" in done.err
+    assert {} == differences(before, scripted.snapshot("/var/lib/wesher"))
+    assert pid == main_pid(scripted, HELPER)
