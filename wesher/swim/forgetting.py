@@ -91,9 +91,9 @@ class Forgetting:
         word = self._words.get(name)
         return word is not None and word.incarnation >= incarnation
 
-    def drop(self, name: str) -> None:
-        """It is alive again."""
-        self._words.pop(name, None)
+    def drop(self, name: str) -> Forget | None:
+        """It is alive again; the word about it, which is over."""
+        return self._words.pop(name, None)
 
     def words(self) -> tuple[Forget, ...]:
         """All of them, for the state behind a full exchange."""

@@ -154,9 +154,12 @@ class Membership:
                 pass
 
     def _pass_on(self, word: Forget, today: int) -> bool:
-        """Whether it is news."""
+        """Whether it is news. What it takes the place of is told no more: of a flood only what is kept waits here."""
+        before = self._forgetting.words()
         is_news = self._forgetting.take(word, today)
         if is_news:
+            for gone in set(before).difference(self._forgetting.words()):
+                self._outbox.drop_word(gone)
             self._outbox.spread_word(word)
         return is_news
 
@@ -239,7 +242,8 @@ class Membership:
     def _accept(self, news: Alive, held: Member | None, now: float) -> None:
         self._suspicions.pop(news.node, None)
         self._succession.drop(news.node)
-        self._forgetting.drop(news.node)
+        if (over := self._forgetting.drop(news.node)) is not None:
+            self._outbox.drop_word(over)
         since = held.since if held is not None and held.state is NodeState.ALIVE else now
         member = Member.from_alive(news, since)
         self._members.put(member)

@@ -54,7 +54,7 @@ class Outbox:
         """
         self.broadcasts.queue(_about(word), encode(UserMessage(encode_words([word]))))
 
-    def drop_word(self, word: KeyRecord) -> None:
+    def drop_word(self, word: Forget | KeyRecord) -> None:
         """It is true no more."""
         self.broadcasts.drop(_about(word))
 

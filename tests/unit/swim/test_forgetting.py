@@ -189,6 +189,23 @@ def test_a_word_that_finds_no_room_is_obeyed_and_not_passed_on():
     assert waiting(node) == []
 
 
+def test_of_a_flood_of_words_only_what_is_kept_waits_to_be_told():
+    """Each later than the last, so each finds room; what it takes the place of would wait for packets for hours."""
+    node = knowing("b")
+    after(node, *(Forget(f"n{number}", NOW + number) for number in range(3 * MAX_FORGOTTEN)))
+    latest = range(2 * MAX_FORGOTTEN, 3 * MAX_FORGOTTEN)
+    assert set(waiting(node)) == {encode(said(Forget(f"n{number}", NOW + number))) for number in latest}
+
+
+def test_a_word_about_who_is_there_again_is_told_no_more():
+    """It is over, and is not to wait where somebody says and unsays it."""
+    node = knowing("b")
+    assert after(node, Forget("c", NOW)) == ["c"]
+    announcement = alive("c", 3, incarnation=NOW + 1)
+    node.receive_datagram(sealed(announcement), STRANGER, START)
+    assert waiting(node) == [encode(announcement)]
+
+
 def test_nothing_of_who_is_forgotten_stays():
     """Neither how long its answers took, which only a member has."""
     node = knowing("b")
