@@ -33,7 +33,7 @@ from wesher.wire.errors import WireError
 from wesher.wire.limits import MAX_COMPOUND_PARTS, UDP_BUFFER_SIZE
 from wesher.wire.messages import MessageType, NodeState
 from wesher.wire.packet import open_packet
-from wesher.wire.words import KeyRecord
+from wesher.wire.words import Forget, KeyRecord
 
 STALE_AT_MOST: Final = 35.0
 """Seconds: an agent that dies between its two requests leaves a line behind until the helper's own look, every 30 s."""
@@ -121,7 +121,8 @@ def memory(machine: Machine, node: Node) -> Iterator[str]:
     members = {member.name: member for member in node.members()}
     suspects = {name for name, member in members.items() if member.state is NodeState.SUSPECT}
     membership, probing, exchanges = node._membership, node._probing, node._exchanges
-    told = {(KeyRecord, record.epoch) for record in node._streams.key_records}
+    told: set[Hashable] = {(KeyRecord, record.epoch) for record in node._streams.key_records}
+    told |= {(Forget, word.node) for word in membership._forgetting.words()}
     if strays := set(node._outbox.broadcasts._items) - members.keys() - told:
         yield f"news about strangers: {sorted(strays)}"
     if set(membership._suspicions) != suspects:

@@ -209,6 +209,17 @@ class Machine:
             self.life.loop.create_task(_rotate(self.agent, grace))
             self.life.loop.wake()
 
+    def forget(self, name: str) -> None:
+        """`wesher forget`; where its agent knows better, nothing comes of it."""
+        if self.life is not None and self.agent is not None:
+            self.life.loop.create_task(_forget(self.agent, name))
+            self.life.loop.wake()
+
+    @property
+    def remembers(self) -> set[str]:
+        """Whom it looks for when they are not there, while it runs."""
+        return {node.name for node in self.agent._remembered.nodes} if self.agent is not None else set()
+
     @property
     def keys(self) -> Keys | None:
         """The cluster keys that it holds, while it runs."""
@@ -382,3 +393,8 @@ async def _rotate(agent: Agent, grace: int) -> None:
                 await asyncio.sleep(0.3)
             else:
                 break
+
+
+async def _forget(agent: Agent, name: str) -> None:
+    with suppress(Declined):
+        await agent.commands()["/forget"]({"name": name})

@@ -405,6 +405,59 @@ def one_moves(cluster: Cluster) -> None:
     cluster.converge(machines, within=GREETING + young(GREETING) + STREAM + 2 * VERDICT + SUSPICION + NEWS + SETS)
 
 
+@scenario
+def some_are_forgotten(cluster: Cluster) -> None:
+    """Machines crash, leave or are cut off; one or two operators have them forgotten while another machine is away, and
+    some come back, at any moment before or after it. Who is there in the end is a member like others, who lived behind
+    the cut too, by what it remembers; of who is not there nothing is left with anybody, by news and by full exchanges.
+
+    As after a crash or a cut: GREETING + young(GREETING) + VERDICT + WAIT + STREAM + SUSPICION + NEWS + SETS.
+    """
+    rng = cluster.rng
+    machines = start_mesh(cluster, rng.randint(5, 7))
+    *lost, away, first, second = rng.sample(machines, rng.randint(4, 5))
+    cut_off = rng.random() < 0.3
+    if cut_off:
+        cluster.tell(f"{', '.join(machine.name for machine in lost)} cut off")
+        cluster.cut(*lost)
+    else:
+        for machine in lost:
+            if rng.random() < 0.5:
+                cluster.tell(f"{machine.name} crashes")
+                machine.crash()
+            else:
+                stop(cluster, machine)
+    if rng.random() < 0.7:
+        cluster.tell(f"{away.name} crashes")
+        away.crash()
+    cluster.run(rng.choice((rng.uniform(0, 20), VERDICT + SUSPICION, rng.uniform(60, 200))))
+    back: list[Machine] = []
+    for operator in rng.sample((first, second), rng.randint(1, 2)):
+        for machine in lost:
+            cluster.tell(f"{operator.name}: forget {machine.name}")
+            operator.forget(machine.name)
+            if not cut_off and machine not in back and rng.random() < 0.4:
+                cluster.run(rng.choice((0.0, rng.uniform(0, 1), rng.uniform(0, 10))))
+                cluster.tell(f"{machine.name} starts again")
+                machine.start()
+                back.append(machine)
+        cluster.run(rng.choice((0.0, rng.uniform(0, 3))))
+    if away.life is None:
+        away.start()
+    gone = [] if cut_off else [machine for machine in lost if machine not in back]
+    there = [machine for machine in machines if machine not in gone]
+    bound = GREETING + young(GREETING) + VERDICT + WAIT + STREAM + SUSPICION + NEWS + SETS
+    cluster.calm()
+    cluster.converge(there, within=bound)
+    for machine in gone:  # an operator who was too early was told that it is alive
+        first.forget(machine.name)
+    names = {machine.name for machine in gone}
+    cluster.converge(there, within=NEWS + SETS, gone=names)
+    for machine in there:
+        if strays := machine.remembers & names:
+            raise Fault(f"{machine.name} still remembers {sorted(strays)}")
+
+
 # --- addresses
 
 

@@ -137,10 +137,11 @@ def test_a_restart_that_loses_tunnels_is_a_fault(monkeypatch):
         ("wesher.runtime.peers.Peers.change", "some_crash", "does not have"),
         ("wesher.swim.membership.Membership._refute", "some_are_paused", "for alive"),
         ("wesher.runtime.moving.better_right", "names_collide", "in force as it is"),
+        ("wesher.mesh.remembered.Remembered.forget", "some_are_forgotten", "still remembers"),
     ],
 )
 def test_a_mesh_that_does_not_become_whole_is_a_fault(monkeypatch, broken, scenario, problem):
-    """Sets that are not sent, accusations that are not refuted, addresses that nobody gives up."""
+    """Sets that are not sent, accusations that are not refuted, addresses that nobody gives up, names that are kept."""
     monkeypatch.setattr(broken, lambda *args, **kwargs: None)
     assert is_found(problem, scenario, range(30))
 
