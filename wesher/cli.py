@@ -40,13 +40,16 @@ class DaemonByDefault(click.Group):
     """A group whose options and whose empty command line mean `agent`, as in the original."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `agent` in front where no command is named; in the original --log-level may stand before it too."""
+        """Put `agent` in front where no command is named; in the original --log-level may stand before it too.
+
+        The daemon has no arguments: a first word that is no option is meant for a command.
+        """
         if ctx.resilient_parsing and not args:  # a shell completes the first word, which may become a command
             return super().parse_args(ctx, args)
         length = _length_of_log_level(args)
         if args[length : length + 1] == ["agent"]:
             args = ["agent", *args[:length], *args[length + 1 :]]
-        if not args or (args[0] not in self.commands and args[0] not in _OWN_ARGUMENTS):
+        if not args or (args[0].startswith("-") and args[0] not in _OWN_ARGUMENTS):
             args = ["agent", *args]
         return super().parse_args(ctx, args)
 
@@ -258,6 +261,7 @@ def _restart_without_key() -> None:
 def main() -> NoReturn:
     """The console script `wesher`."""
     fill_standard_descriptors()  # before anything is opened: it would be taken for the operator's output
+    _open_outputs()
     if len(sys.argv) == 1 or sys.argv[1] not in cli.commands or sys.argv[1] in _TAKING_A_KEY:
         _restart_without_key()
     try:
@@ -265,17 +269,42 @@ def main() -> NoReturn:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
+    except click.UsageError as error:
+        _fail(_with_what_to_do(error), error.exit_code)
     except click.ClickException as error:
-        _fail(error.format_message(), 2)
+        _fail(error.format_message(), error.exit_code)
     except click.Abort:
         sys.exit(130)
     except NotRunning as error:
         _fail(str(error), 3)
     except (LaunchError, BadKeyFile, Declined, Unusable) as error:
         _fail(str(error), 1)
-    except BrokenPipeError:
-        os._exit(0)  # `wesher decode | head`: nobody is left to tell
+    except OSError as error:
+        if not _only_writes(sys.argv[1:]):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would be tried again at the end
+        _fail(f"the output cannot be written: {error.strerror}; see where it goes", 1)
     sys.exit(0)
+
+
+def _open_outputs() -> None:
+    """Python has none where 1 or 2 was closed at its start; by now they are /dev/null."""
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as we are
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _only_writes(words: Sequence[str]) -> bool:
+    """Whether what was asked for does nothing with the system that is not caught where it is done, but write to its
+    output."""
+    return words[:1] != ["agent"] and any(word in (*cli.commands, *_OWN_ARGUMENTS) for word in words[:1])
+
+
+def _with_what_to_do(error: click.UsageError) -> str:
+    """The mistake; click's own words for one mostly end without it."""
+    text = error.format_message()
+    if "; " in text or text.endswith("?") or error.ctx is None:
+        return text
+    return f"{text.removesuffix('.')}; see {error.ctx.command_path} --help"
 
 
 def _fail(text: str, code: int) -> NoReturn:

@@ -109,7 +109,10 @@ def graph(as_json: bool, form: str, runtime_dir: str, interface: str) -> None:
 @socket_options
 def leave(runtime_dir: str, interface: str) -> None:
     """Leave the mesh and end the daemon; returns when both are done. Its next start joins again."""
-    tell("/leave", {}, runtime_dir, interface)
+    try:
+        tell("/leave", {}, runtime_dir, interface)
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; the daemon has been told, and leaves: see its log") from None
     click.echo("left the mesh: tunnels, routes and hosts lines are gone, and the daemon ends")
 
 

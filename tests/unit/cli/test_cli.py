@@ -109,7 +109,9 @@ def test_asking_for_help_is_no_mistake(run, plans, arguments):
     ("arguments", "error"),
     [
         (["--bogus"], "No such option '--bogus'"),
-        (["positional"], "Got unexpected extra argument (positional)"),
+        (["positional"], "No such command 'positional'; see wesher --help"),
+        (["--mtu", "1420", "x"], "Got unexpected extra argument (x); see wesher agent --help"),
+        (["forget"], "Missing argument 'NAME'; see wesher forget --help"),
         (["agent", "a", "b"], "Got unexpected extra arguments (a b)"),
         (["--mtu", "1420", "status"], "Got unexpected extra argument (status)"),
         (["key", "bogus"], "No such command 'bogus'"),

@@ -182,6 +182,84 @@ def test_a_text_is_not_a_finding_for_each_of_its_characters(run, said):
     assert err.startswith("wesher: error: the daemon's answer is not of this version; ")
 
 
+# --- an output that takes nothing
+
+
+ANSWERED = [
+    ["status"],
+    ["status", "--json"],
+    ["status", "--check"],
+    ["members"],
+    ["graph", "--format", "svg"],
+    ["key", "show"],
+    ["status", "--help"],
+    ["--version"],
+]
+
+
+def written_to(output: int, directory: Path, *arguments: str) -> tuple[int, str]:
+    """Status and standard error of a command that writes there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "wesher", *arguments],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"WESHER_RUNTIME_DIR": str(directory)},
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", ANSWERED, ids=" ".join)
+def test_a_full_disk_is_one_line(said, tmp_path, command):
+    """Status 1: also of a check that has found nothing degraded, or has."""
+    said["/status"] = DEGRADED
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        told = "wesher: error: the output cannot be written: No space left on device; see where it goes\n"
+        assert written_to(full, tmp_path, *command) == (1, told)
+    finally:
+        os.close(full)
+
+
+def test_nobody_who_reads_is_no_line(said, tmp_path):
+    """`wesher status | head -0`: status 1, and nothing to say of it."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        assert written_to(theirs, tmp_path, "status") == (1, "")
+    finally:
+        os.close(theirs)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said_to_stderr"),
+    [
+        ("status --check", 4, ""),
+        ("status --watch", 2, "wesher: error: --watch redraws a terminal, and the output is none; leave it away\n"),
+        ("key rotate", 1, "wesher: error: the daemon at {socket} does not know this command; restart it\n"),
+    ],
+)
+def test_an_output_that_is_closed_is_none(said, tmp_path, command, status, said_to_stderr):
+    """As a service manager or a shell's >&- leaves it: what a command does, and its status, stay the same."""
+    said["/status"] = DEGRADED
+    program = ["sh", "-c", f'"$0" -m wesher {command} >&-', sys.executable]
+    env = os.environ | {"WESHER_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env=env)
+    socket = f"{tmp_path}/wgoverlay.sock"
+    assert (done.returncode, done.stderr) == (status, said_to_stderr.format(socket=socket))
+
+
+def test_an_error_that_has_nowhere_to_go_does_not_become_an_answer(tmp_path):
+    """KEY=$(wesher key show 2>&-) is not to hold our words."""
+    program = ["sh", "-c", '"$0" -m wesher key show 2>&-', sys.executable]
+    env = os.environ | {"WESHER_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(program, capture_output=True, timeout=60, check=False, cwd=ROOT, env=env)
+    assert (done.returncode, done.stdout) == (3, b"")
+
+
 # --- status --check
 
 
@@ -300,6 +378,17 @@ def test_leaving_is_told_when_it_is_done(run, tmp_path):
         assert (code, out.startswith("left the mesh"), err) == (0, True, "")
         assert run("leave") == (1, "", "wesher: error: the helper is gone\n")
     assert told == [{}, {}]
+
+
+def test_a_leave_that_is_interrupted_says_that_it_goes_on(run, monkeypatch):
+    """The daemon has been told: Ctrl-C ends the waiting for it."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wesher.commands.tell", interrupted)
+    told = "wesher: error: interrupted; the daemon has been told, and leaves: see its log\n"
+    assert run("leave") == (1, "", told)
 
 
 def test_a_name_of_any_bytes_can_be_forgotten(run, tmp_path):
