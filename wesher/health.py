@@ -138,7 +138,7 @@ RULES: Final = (
         lambda peer: peer["state"] == "failed",
         lambda peer: (
             f"{plain(peer['name'])} has failed{_ago(peer)}; start it, or if it is gone for good: wesher forget "
-            f"{word(peer['name'])}"
+            f"{'-- ' * peer['name'].startswith('-')}{word(peer['name'])}"
         ),
     ),
     Rule(

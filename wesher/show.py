@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ _WIDEST: Final = 64
 """Characters to which a column is filled up, more than any name or address of sense. A longer cell pushes the rest of
 its row aside: to make all others as wide would multiply one long name by the members."""
 _OBEYED: Final = re.compile(r"[^ -~]")
+_PLAIN_IN_A_SHELL: Final = frozenset(map(ord, string.ascii_letters + string.digits + "._-"))
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -112,8 +114,12 @@ def size(count: float) -> str:
 
 
 def word(text: str) -> str:
-    """A name that a member chose, as one word of a command that somebody may copy into a shell."""
-    return shlex.quote(text if all(" " <= character <= "~" for character in text) else ascii(text))
+    """A name that a member chose, as one word of a command that somebody may copy into a shell (bash, where it has
+    bytes that are not printable: they have no other spelling)."""
+    if all(" " <= character <= "~" for character in text):
+        return shlex.quote(text)
+    spelt = (chr(b) if b in _PLAIN_IN_A_SHELL else f"\\x{b:02x}" for b in text.encode("utf-8", "surrogateescape"))
+    return f"$'{''.join(spelt)}'"
 
 
 def plain(text: str) -> str:

@@ -147,14 +147,30 @@ def test_a_hostile_name_forges_no_finding(name):
     assert all(finding.startswith((f"{name} ", "'", '"')) for finding in found)
 
 
-@pytest.mark.parametrize(
-    "name", ["x;echo", "$(echo)", "`echo`", "it's $(echo)", 'a"|echo', "-x", "*", "a>b", "é $(echo)"]
-)
+@pytest.mark.parametrize("name", ["x;echo", "$(echo)", "`echo`", "it's $(echo)", 'a"|echo', "*", "a>b"])
 def test_a_command_to_copy_runs_nothing_that_a_member_chose(name):
-    """As a shell reads it: the name is one word of it, and itself as far as it can be typed."""
+    """As a shell reads it: the name is one word of it, and itself."""
+    assert copied(name, "sh") == ["forget", name]
+
+
+@pytest.mark.parametrize("name", ["é $(echo)", "x\udcff'\"\\", "\x1b[2J", "\x7f\t\na", "\udce9f"])
+def test_a_name_that_cannot_be_typed_can_be_copied(name):
+    """Any bytes, which is all that a name has to be; a shell that does not know the spelling runs nothing either."""
+    assert copied(name, "bash") == ["forget", name]
+    assert len(copied(name, "sh")) == 2
+
+
+def test_a_name_that_looks_like_an_option_is_none():
+    """Nor does it become one of the command's."""
+    assert copied("-x", "sh") == ["forget", "--", "-x"]
+
+
+def copied(name, shell):
+    """The words that `shell` makes of what the finding says to do about a member that has failed."""
     (finding,) = degraded(status(peer(name=name, state="failed")))
+    assert finding.isascii()
+    assert finding.isprintable()
     command = finding.partition("for good: ")[2]
-    assert command.startswith("wesher forget ")
-    asked = f"wesher() {{ printf '%s\\n' $# \"$2\"; }}; {command}"
-    said = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True, cwd="/").stdout
-    assert said == f"2\n{name if name.isascii() else ascii(name)}\n"
+    asked = f"wesher() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    said = subprocess.run([shell, "-c", asked], capture_output=True, check=True, cwd="/").stdout
+    return said.decode("utf-8", "surrogateescape").split("\0")[:-1]
