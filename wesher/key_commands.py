@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -129,13 +130,13 @@ def key_rotate(
         _replace(key_in_file(key_file), runtime_dir, interface)
         return
     words = {"grace": int(grace), "dry_run": dry_run}
-    begun = tell("/key/rotate", words, runtime_dir, interface)
-    for line in lines(begun, lambda found: _begun_lines(found, dry_run=dry_run)):
-        click.echo(line)
-    if dry_run:
-        return
-    name = str(begun["fingerprint"])
     try:
+        begun = tell("/key/rotate", words, runtime_dir, interface)
+        for line in lines(begun, lambda found: _begun_lines(found, dry_run=dry_run)):
+            click.echo(line)
+        if dry_run:
+            return
+        name = str(begun["fingerprint"])
         _until(name, "without", "have it", without, wait, runtime_dir, interface)
         _use(name, without, wait, runtime_dir, interface)
         _until(name, "not_sealing", "use it", without, wait, runtime_dir, interface)
@@ -163,7 +164,8 @@ def _begun_lines(answer: Mapping[str, Any], *, dry_run: bool) -> Iterator[str]:
 
 
 def _use(name: str, without: tuple[str, ...], wait: float, runtime_dir: str, interface: str) -> None:
-    """Somebody may come in between who does not have it yet: then all is waited for once more."""
+    """Somebody may come in between who does not have it yet: then all is waited for once more. Raises Declined, at once
+    where another key is used by now."""
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -171,6 +173,7 @@ def _use(name: str, without: tuple[str, ...], wait: float, runtime_dir: str, int
         except Declined:
             if time.monotonic() >= deadline:
                 raise
+            _behind(ask("/keys", runtime_dir, interface), name, "without")
             time.sleep(LOOK_EVERY)
         else:
             return
@@ -225,8 +228,9 @@ class _Progress:
         """How far it is, and who is missing."""
         text = progress + (f", not yet: {_some(missing)}" if missing else "")
         if text != self._last:
-            if self._is_terminal:
-                click.echo(f"\r\x1b[K{text}", nl=False, color=True)
+            if self._is_terminal:  # a line that goes round its edge could not be written over
+                fits = text[: (os.get_terminal_size().columns or 80) - 1]  # a serial console has none
+                click.echo(f"\r\x1b[K{fits}", nl=False, color=True)
             else:
                 click.echo(text)
             self._last = text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,30 @@ def test_a_member_that_comes_in_between_is_waited_for(run: Run, daemon: Daemon) 
     assert [path for path, _ in daemon.said] == ["/key/rotate", "/key/use", "/key/use"]
 
 
+def test_a_key_that_gives_way_while_it_is_to_be_used_is_not_waited_for(run: Run, daemon: Daemon, monkeypatch) -> None:
+    """Two rotate at once, and the other was quicker in the last moment: however long, nothing would come of it."""
+    looks = iter((answer(entry(NEW, "coming")), answer(entry(OTHER, "seals"), entry(NEW, "going"))))
+    monkeypatch.setattr(key_commands, "ask", lambda *_: next(looks))
+    daemon.declines["/key/use"] = ["a newer key is used already; see wesher key list"] * 100
+    code, _, err = run("key", "rotate", "--wait", "2")
+    assert code == 1
+    assert err == (
+        f"wesher: error: key {NEW} gave way to another, which was given out at the same time; see wesher key list\n"
+    )
+
+
+@pytest.mark.parametrize("step", ["tell", "ask"])
+def test_an_interrupted_rotation_says_how_to_go_on(run: Run, daemon: Daemon, monkeypatch, step: str) -> None:
+    """Wherever it was; status 1, for it was no wrong usage."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(key_commands, step, interrupted)
+    code, _, err = run("key", "rotate")
+    assert (code, err) == (1, "wesher: error: interrupted; give the command again, on any node, to go on\n")
+
+
 @pytest.mark.parametrize("lacking", ["without", "not_sealing"])
 def test_waiting_has_an_end(run: Run, daemon: Daemon, lacking: str) -> None:
     """And says for whom it was, and what to do."""
@@ -158,14 +183,23 @@ def test_waiting_has_an_end(run: Run, daemon: Daemon, lacking: str) -> None:
     )
 
 
-def test_on_a_terminal_one_line_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_terminal_one_line_is_written_over(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     """And what follows begins its own; what has not changed is not drawn again."""
+    monkeypatch.setattr(key_commands.os, "get_terminal_size", lambda: os.terminal_size((80, 24)))
     progress = key_commands._Progress(is_terminal=True)
     progress.say("[1/3] have it", ["n2", "n\x1b3"])
     progress.say("[1/3] have it", ["n2", "n\x1b3"])
     progress.say("[3/3] have it", [])
     progress.end()
     assert capsys.readouterr().out == "\r\x1b[K[1/3] have it, not yet: n2, 'n\\x1b3'\r\x1b[K[3/3] have it\n"
+
+
+def test_on_a_narrow_terminal_the_line_is_cut(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """One that goes round the edge would leave its beginning behind each time."""
+    monkeypatch.setattr(key_commands.os, "get_terminal_size", lambda: os.terminal_size((20, 24)))
+    progress = key_commands._Progress(is_terminal=True)
+    progress.say("[1/3] have it", ["n2", "n3"])
+    assert capsys.readouterr().out == "\r\x1b[K[1/3] have it, not "
 
 
 def test_a_dry_run_gives_out_nothing(run: Run, daemon: Daemon) -> None:
