@@ -6,8 +6,8 @@ Safety, after every step, of each honest machine that has changed:
                    peers in force; and nothing is left of what was taken down, unless the kernel refused
     hosts          hosts lines only for peers in force. Between two requests, and while the kernel refuses, lines may be
                    a set behind, but never for longer than STALE_AT_MOST
-    incarnation    never falls in one life; a new life begins above what was saved and, where the clock has never gone
-                   back and nobody forges accusations, above all of the last one
+    incarnation    never falls in one life; a new life begins above what was saved, where its clock explains that, and,
+                   where that has never gone back and nobody forges accusations, above all of the last one
     datagram       no larger than memberlist's budget, no more parts than old peers read, whole and ours to open
     memory         what a node keeps is bounded by whom it knows, and that by --max-peers
     (blame)        no violation, no error that nobody handles, no timer in the past: reported by machine and loop
@@ -26,6 +26,7 @@ from privhelper.policy import HostsVerdict, name_verdict
 from privhelper.protocol import Peer
 from tests.sim.machine import Life, Machine
 from wesher.swim.exchanges import MAX_STREAMS
+from wesher.swim.members import highest_sane
 from wesher.swim.node import Node
 from wesher.swim.probing import MAX_RELAYS
 from wesher.swim.succession import MAX_CLAIMS
@@ -95,7 +96,7 @@ def incarnation(life: Life, node: Node) -> Iterator[str]:
 
 def beginning(machine: Machine, life: Life, *, forged: bool) -> Iterator[str]:
     """What is wrong with the first incarnation of a life; `forged`: members may have been driven up."""
-    if life.saved is not None and life.first <= life.saved:
+    if life.saved is not None and life.first <= life.saved <= highest_sane(int(machine.calendar())):
         yield f"a new life begins at {life.first}, and {life.saved} was saved"
     if life.before is not None and not forged and not machine.clock_went_back and life.first <= life.before:
         yield f"a new life begins at {life.first}, and the last had come to {life.before}"

@@ -53,6 +53,7 @@ from wesher.runtime.served import Served
 from wesher.runtime.standing import Standing
 from wesher.runtime.state_file import StateFile
 from wesher.runtime.stop import Stop
+from wesher.runtime.unbelieved import Unbelieved
 from wesher.swim.config import SwimConfig
 from wesher.swim.event import (
     Ahead,
@@ -109,6 +110,7 @@ class Agent:
         self._notify = notify
         self._rng = rng = random.Random(secrets.randbits(128))  # noqa: S311 - chooses peers, makes no secret
         self._complaints = Complaints()
+        self._unbelieved = Unbelieved()
         self._rereading: asyncio.Task[None] | None = None
         # What this node is, and remembers.
         self._saving = Saving(file, saved, self._state)
@@ -322,6 +324,7 @@ class Agent:
             address=self._moving.problem,
             whereabouts=self._following.problem,
             name=self._namesake.problem,
+            clocks=self._unbelieved.problem(monotonic()),
             unanswered=self._company.unanswered,
         )
 
@@ -364,10 +367,12 @@ class Agent:
                 log.info("member %s does not answer", ascii(member.name))
             case Conflict(member, claimant) if self._is_new(("conflict", member.name)):
                 log.warning("name %s of %s is claimed by %s too", ascii(member.name), member.endpoint, claimant)
-            case Ahead(name) if self._is_new(("ahead", name)):
-                log.warning(
-                    "%s is not believed: its clock is more than a day ahead of ours, or ours behind", ascii(name)
-                )
+            case Ahead(name):
+                self._unbelieved.hear(name, monotonic())
+                if self._is_new(("ahead", name)):
+                    log.warning(
+                        "%s is not believed: its clock is more than a day ahead of ours, or ours behind", ascii(name)
+                    )
             case Exchanged():
                 self._exchanged(event)
             case KeyHeard(record):

@@ -147,14 +147,15 @@ def problems(
     address: str = "",
     whereabouts: str = "",
     name: str = "",
+    clocks: str = "",
 ) -> list[str]:
     """What ails this node and shows nowhere else, each with what to do about it.
 
     `failures` are the kernel's answers to the last set, `hosts` the last of WRITE_HOSTS; `unanswered` are the contacts
     of a node that has not found its cluster since it was started; `address`, on the overlay, `whereabouts`, below it,
-    and `name` are what is wrong with its own, if anything.
+    and `name` are what is wrong with its own, `clocks` with its clock or others', if anything.
     """
-    found = [problem for problem in (name, address, whereabouts) if problem]
+    found = [problem for problem in (name, address, whereabouts, clocks) if problem]
     for failure in failures:
         what = _FAILED.get(failure.op, f"the kernel refused {failure.op.name.lower()}")
         found.append(f"{what}: {os.strerror(failure.errno)}; it is tried again every few seconds")
