@@ -72,7 +72,7 @@ def list_lines(answer: Mapping[str, Any]) -> Iterator[str]:
                 "the beginning"
                 if epoch is None
                 else f"{datetime.fromtimestamp(_2020 + epoch, UTC):%Y-%m-%d %H:%M} UTC",
-                f"[{count - len(found['without']) - len(answer['go'])}/{count}]",
+                f"[{'?' if found.get('untold') else count - len(found['without']) - len(answer['go'])}/{count}]",
                 f"[{count - len(found['not_sealing']) - len(answer['go'])}/{count}]",
                 "-" if left is None else duration(left),
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wesher.mesh.node_meta import MetaError, NodeMeta, decode
+from wesher.mesh.node_meta import MAX_KEYS, MetaError, NodeMeta, decode
 from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.swim.member import Member
 
@@ -29,6 +29,10 @@ class Holders:
     def without(self, fingerprint: bytes) -> list[str]:
         """Who does not have a key, by name."""
         return sorted(name for name, keys in self.keys.items() if fingerprint not in keys)
+
+    def untold(self, fingerprint: bytes) -> list[str]:
+        """Of those, who may have it all the same: more keys than these it has no room to tell of."""
+        return [name for name in self.without(fingerprint) if len(self.keys[name]) >= MAX_KEYS]
 
     def not_sealing_with(self, fingerprint: bytes) -> list[str]:
         """Who seals with another key, by name."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from wesher.mesh import rotation
 from wesher.mesh.holders import Holders
-from wesher.mesh.rotation import KEY_SIZE, SHORTEST_GRACE, Keys, NoRoom, Part
+from wesher.mesh.rotation import KEY_SIZE, SHORTEST_GRACE, HeldKey, Keys, NoRoom, Part
 from wesher.runtime.clock import monotonic, seconds_since_2020
 from wesher.runtime.control import Declined
 from wesher.swim.members import CLOCK_IS_SET
@@ -127,6 +127,10 @@ class Rotating:
         """`wesher key list`."""
         self._pass_time()
         found = self._look()
+
+        def untold(key: HeldKey) -> list[str]:
+            return found.untold(key.fingerprint) if self.keys.part(key) is Part.GOING else []
+
         return {
             "size": len(found.keys) + len(found.go),
             "go": list(found.go),
@@ -137,7 +141,8 @@ class Rotating:
                     "part": self.keys.part(key).value,
                     "epoch": key.epoch or None,
                     "seconds_left": None if key.left is None else round(key.left),
-                    "without": found.without(key.fingerprint),
+                    "without": sorted({*found.without(key.fingerprint)} - {*untold(key)}),
+                    "untold": untold(key),
                     "not_sealing": found.not_sealing_with(key.fingerprint),
                 }
                 for key in sorted(self.keys.held, key=lambda key: key.rank, reverse=True)

@@ -96,6 +96,12 @@ def test_the_list_is_a_table_and_names_who_lacks_a_key(run: Run, daemon: Daemon)
     ]
 
 
+def test_of_a_key_that_nobody_has_room_to_tell_of_nothing_is_said(run: Run, daemon: Daemon) -> None:
+    """It is held here, and so by at least one."""
+    daemon.answers["/keys"] = answer(entry(OLD, "going", untold=["n1", "n2", "n3"], not_sealing=["n1", "n2", "n3"]))
+    assert run("key", "list")[1].splitlines()[1].split()[-3:] == ["[?/3]", "[0/3]", "-"]
+
+
 def test_json_is_the_daemons_own_answer(run: Run, daemon: Daemon) -> None:
     """Its fields are stable."""
     code, out, _ = run("key", "list", "--json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from privhelper.addressing import derive
 from tests.unit.mesh.members import NET, key, member, metadata
 from wesher.mesh.holders import holders
-from wesher.mesh.node_meta import Claim, MetaForm, NodeMeta, encode
+from wesher.mesh.node_meta import MAX_KEYS, Claim, MetaForm, NodeMeta, encode
 from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.wire.messages import NodeState
 
@@ -39,6 +39,15 @@ def test_members_have_the_keys_that_they_say():
     assert found.not_sealing_with(NEW) == ["b", "c", "d", "e"]
     assert found.not_sealing_with(OLD) == ["a", "d", "e"]
     assert (found.go, found.absent) == ((), ())
+
+
+def test_who_has_no_room_to_tell_of_a_key_may_have_it():
+    """Of as many as there is room for, nobody knows what is behind them; of fewer, that is all."""
+    many = [bytes((number,)) * 4 for number in range(MAX_KEYS)]
+    found = holders([member("a", meta=ours("a", *many)), member("b", meta=ours("b", *many[1:]))], [])
+    assert found.without(OLD) == ["a", "b"]
+    assert found.untold(OLD) == ["a"]
+    assert found.untold(many[0]) == []
 
 
 def test_a_go_node_is_one_alive_or_remembered():
