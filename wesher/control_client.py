@@ -116,6 +116,8 @@ def _ask(socket_path: str, request: bytes, within: float) -> tuple[int, Any]:
         raise Unusable(f"{socket_path} may not be used by this user; use sudo, or join its group") from None
     except (TimeoutError, BlockingIOError):
         raise Unusable(f"{socket_path} does not answer in {within:g} s; see the daemon's log, or restart it") from None
+    except (BrokenPipeError, ConnectionResetError):
+        raise Unusable(f"{socket_path} hangs up without an answer; the daemon ends, or is busy: ask again") from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOTSOCK:
             raise Unusable(f"{socket_path} is no socket of wesher's; remove it and restart the daemon") from None
@@ -134,6 +136,8 @@ def _exchange(socket_path: str, request: bytes, within: float) -> bytearray:
             connection.settimeout(_left(deadline))
             piece = connection.recv(1 << 16)
             if not piece:
+                if not answer:
+                    raise ConnectionResetError
                 return answer
             answer += piece
             if len(answer) > _LARGEST:

@@ -254,7 +254,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(tmp_path, said):
         path = str(tmp_path / "wgoverlay.sock")
         server = await asyncio.start_unix_server(babble, path)
         async with asyncio.timeout(20):
-            with pytest.raises(Unusable, match="gives no sensible answer"):
+            with pytest.raises(Unusable, match=r"gives no sensible answer|hangs up without an answer"):
                 await asyncio.to_thread(get, path, "/status")
         server.close()
 
