@@ -61,8 +61,14 @@ REMEDIES: Final[Mapping[str, str]] = {
 }
 """What to do about a refusal, by its reason."""
 
+_OF_ANOTHER: Final[Mapping[str, str]] = {
+    "overlay address": f"wait a minute for one of the two to move; else give it another --address, or {_RENAME_ONE}",
+    "name, but for upper and lower case,": _RENAME_ONE,
+}
+"""The same for reasons that quote whose it is: by what belongs to another."""
+
 _OTHERWISE: Final = "see the log of both nodes"
-"""For reasons that quote the other member's name, and those of a newer daemon."""
+"""For what is left, and for reasons of a newer daemon."""
 
 
 class Rule(NamedTuple):
@@ -120,7 +126,8 @@ def _gossip_port(peer: Mapping[str, Any]) -> str:
 
 
 def _refusal(what: str, refusal: Mapping[str, Any], reason: str) -> str:
-    return f"{plain(refusal['name'])} {what}: {reason}; {REMEDIES.get(reason, _OTHERWISE)}"
+    of_another = _OF_ANOTHER.get(reason.partition(" belongs to ")[0], _OTHERWISE)
+    return f"{plain(refusal['name'])} {what}: {reason}; {REMEDIES.get(reason, of_another)}"
 
 
 RULES: Final = (

@@ -88,6 +88,11 @@ def test_what_is_well_or_idle_or_chosen_is_not_degraded(well):
             "node-c is no peer: public key belongs to node-b; see the log of both nodes",
         ),
         (
+            status(refused=(refusal(peer_reason="overlay address belongs to node-b"),)),
+            "node-c is no peer: overlay address belongs to node-b; wait a minute for one of the two to move; else give "
+            "it another --address, or rename one of the two",
+        ),
+        (
             status(refused=(refusal(hosts_reason="name stands in the hosts file already"),)),
             "node-c has no hosts line: name stands in the hosts file already; remove that line, or rename that host",
         ),
