@@ -113,6 +113,45 @@ def test_a_reload_looks_for_whoever_is_missing_at_once(layout: Layout, make_lab:
     await_mesh(nodes)
 
 
+RESOLVER = """
+import socket, struct, sys
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind(("127.0.0.1", 53))
+print("ready", flush=True)
+while True:
+    query, client = listener.recvfrom(512)
+    name = query[13 : 13 + query[12]]
+    end = query.index(0, 12) + 5
+    (kind,) = struct.unpack(">H", query[end - 4 : end - 2])
+    try:
+        found = [line.split() for line in open("/run/zone") if line.split()[0].encode() == name]
+    except OSError:
+        found = []
+    family = {1: socket.AF_INET, 28: socket.AF_INET6}.get(kind)
+    data = [socket.inet_pton(family, to) for _, to in found if family and (":" in to) == (kind == 28)]
+    records = b"".join(b"\\xc0\\x0c" + struct.pack(">HHIH", kind, 1, 0, len(d)) + d for d in data)
+    head = struct.pack(">HHHHH", 0x8180 if found else 0x8183, 1, len(data), 0, 0)
+    listener.sendto(query[:2] + head + query[12:end] + records, client)
+"""
+"""Answers for the names and addresses that stand in /run/zone at that moment."""
+
+
+@pytest.mark.parametrize("right", ["192.168.77.2", "fd77::2"], ids=["A", "AAAA"])
+def test_a_name_is_asked_for_again_and_all_its_addresses_are_tried(right: str, make_lab: Callable[[int], Lab]) -> None:
+    """By DNS, long after the agent was confined, and whether the right one is the first or of the other kind."""
+    node, other = nodes = make_lab(2).nodes
+    node.write("/run/zone", b"contact 192.168.77.98\ncontact fd77::98\n", mode=0o644)
+    resolver = node.start_program("/usr/bin/python3", "-c", RESOLVER)
+    until(lambda: "ready" in resolver.stdout_text(), 5, "names are resolved")
+    node.write("/etc/resolv.conf", b"nameserver 127.0.0.1\noptions attempts:1 timeout:1\n", mode=0o644)
+    options = ("--bind-addr", "::") if ":" in right else ()
+    running = start(node, "--join", "contact.example", *options)
+    start(other, *options)
+    until(lambda: running.stderr_text().count("could not join cluster") >= 3, 30, "nobody is there")
+    node.write("/run/zone", f"contact 192.168.77.98\ncontact fd77::98\ncontact {right}\n".encode(), mode=0o644)
+    await_mesh(nodes)
+
+
 def test_a_member_is_remembered_for_the_time_given(make_lab: Callable[[int], Lab]) -> None:
     """By a node in company until --forget-after; for longer by one that was given longer, with how it was seen."""
     short, long = nodes = make_lab(2).nodes
