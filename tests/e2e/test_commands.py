@@ -1,12 +1,15 @@
-"""`members` and `status --check` against real daemons, and the log as JSON."""
+"""Commands against real daemons: `members` and `status --check`, given twice at once, or by whom they are not for; and
+the log as JSON."""
 
 import json
 import signal
 
 import pytest
 
-from tests.e2e.mesh import start, start_mesh
+from tests.e2e.mesh import AGENT_UID, CLUSTER_KEY_TEXT, start, start_mesh
+from tests.e2e.split import as_user
 from tests.lab import Lab, Node, until
+from tests.lab.lab import wesher_command
 
 pytestmark = pytest.mark.root
 
@@ -68,3 +71,60 @@ def test_the_log_is_json_where_asked(lab: Lab) -> None:
     lines = [json.loads(line) for line in daemon.stderr_text().splitlines() if line.startswith("{")]
     assert {"agent", "helper"} <= {line["logger"] for line in lines}
     assert all({"time", "level", "logger", "message"} == set(line) for line in lines)
+
+
+def test_a_state_file_that_cannot_be_written_is_degraded(lab: Lab) -> None:
+    """Until it can be again: all goes on, and the next start would know nothing of what is new. No key is changed."""
+    node, other, _ = lab.nodes
+    start(node)
+    until(lambda: check(node) == (0, []), 10, "up")
+    file = "/var/lib/wesher/wgoverlay.json"
+    node.run("sh", "-c", f"mv {file} /tmp/kept && install -d -o {AGENT_UID} {file}")
+    start(other, "--join", node.address)
+    until(lambda: check(node)[0] == 4, 15, "it says so")
+    (finding,) = check(node)[1]
+    assert finding.startswith(f"state file {file} cannot be written: ")
+    assert finding.endswith("; make it writable, or the next start knows no newer keys and members")
+    rotated = node.wesher("key", "rotate", check=False)
+    assert (rotated.returncode, rotated.stderr) == (
+        1,
+        "wesher: error: the state file cannot be written, see the log; nothing has changed\n",
+    )
+    node.run("sh", "-c", f"rmdir {file} && mv /tmp/kept {file}")
+    until(lambda: node.wesher("key", "rotate", check=False).returncode == 0, 30, "there is room for a key")
+    assert check(node) == (0, [])
+
+
+def test_who_may_not_use_the_socket_is_told_who_may(lab: Lab) -> None:
+    """A user of no group of the agent's, for every command alike; one of its group is served."""
+    node = lab.nodes[0]
+    start(node)
+    until(lambda: check(node) == (0, []), 10, "up")
+    for command in (["status"], ["key", "show"], ["key", "rotate"], ["leave"], ["forget", "x"], ["graph"]):
+        done = node.run(*as_user(61003), wesher_command(), *command, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            "wesher: error: /run/wesher/wgoverlay.sock may not be used by this user; use sudo, or join its group\n"
+        )
+    member = ("setpriv", "--reuid=61003", "--regid=61003", f"--groups={AGENT_UID}")
+    assert node.run(*member, wesher_command(), "key", "show").stdout == f"{CLUSTER_KEY_TEXT}\n"
+
+
+def test_whoever_gives_a_command_twice_at_once_is_answered_twice(lab: Lab) -> None:
+    """Two who rotate make one key; of two who leave each is told that it is done, or that there is nobody any more."""
+    start_mesh(lab.nodes)
+    first, second, _ = lab.nodes
+    rotating = [node.start("key", "rotate") for node in (first, first, second)]
+    for each in rotating:
+        each.wait(60)
+    told = {each.stdout_text().splitlines()[-1] for each in rotating if each.wait(1) == 0}
+    assert told == {"done: the former key still opens for 3d, and is dropped then"}
+    refused = [each.stderr_text() for each in rotating if each.wait(1) != 0]
+    assert all("gave way to another" in text for text in refused)
+    assert len({node.wesher("key", "show").stdout for node in lab.nodes}) == 1
+
+    leaving = [first.start("leave") for _ in range(2)]
+    assert 0 in [each.wait(30) for each in leaving]
+    for each in leaving:
+        if each.wait(1) != 0:
+            assert any(why in each.stderr_text() for why in ("no daemon serves", "hangs up without an answer"))

@@ -49,6 +49,21 @@ def test_the_later_of_two_nodes_with_one_name_is_told_so(make_lab: Callable[[int
     await_mesh([first, earlier, later])
 
 
+def test_two_nodes_with_one_name_that_join_only_each_other_are_both_told_so(make_lab: Callable[[int], Lab]) -> None:
+    """Started at once, and neither is the earlier: each has found somebody, who has its name. That nobody answers,
+    which is what keeps most nodes alone, is not said."""
+    nodes = make_lab(2).nodes
+    for node in nodes:
+        rename(node, "twin")
+    one, other = nodes
+    LAUNCHED.start(one, "--join", other.address)
+    LAUNCHED.start(other, "--join", one.address)
+    for node, namesake in ((one, other), (other, one)):
+        taken = f"not let in: the name twin is taken, a member at {namesake.address} has it; "
+        until(lambda n=node, t=taken: status(n)["problems"][0].startswith(t), 15, "it is told")
+        until(lambda n=node: len(status(n)["problems"]) == 1, 15, "and nothing else")
+
+
 def test_a_name_is_free_soon_after_its_node_has_died(make_lab: Callable[[int], Lab]) -> None:
     """A machine that was replaced: whoever waits for its name gets it, and is then as good as any."""
     first, dying, heir = make_lab(3).nodes

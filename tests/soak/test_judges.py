@@ -39,7 +39,7 @@ def test_what_should_not_be_said_is_a_complaint(text: str, ending: str, has_move
     [
         (line("warn", "the agent is gone"), "lives", False),
         (line("error", "stopping: the helper has ended"), "killed", False),
-        (line("error", "could not join cluster, retrying in 1.0s: nobody there"), "stopped", False),
+        (line("error", "could not join cluster, retrying in 1.0s: 192.0.2.2:7946: no answer"), "stopped", False),
         (line("error", "not let in: the name node1 is taken"), "lives", True),
         ("ERROR: (wgoverlay) 2026/01/31 12:00:00 Failed to read packet", "lives", False),
     ],

@@ -44,6 +44,11 @@ class Company:
         """The contacts, as long as the cluster has not been found."""
         return self._joining.unanswered
 
+    @property
+    def answered(self) -> bool:
+        """Whether any of them did, at the last try."""
+        return self._joining.answered
+
     def changed(self) -> None:
         """Somebody has come or gone."""
         self._healing.changed()

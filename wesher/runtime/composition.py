@@ -325,7 +325,9 @@ class Agent:
             whereabouts=self._following.problem,
             name=self._namesake.problem,
             clocks=self._unbelieved.problem(monotonic()),
+            state=self._saving.problem,
             unanswered=self._company.unanswered,
+            answered=self._company.answered,
         )
 
     def _state(self, keys: Keys | None) -> SavedState:

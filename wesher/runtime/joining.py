@@ -52,6 +52,8 @@ class Joining:
         self._rng = rng
         self._backoff = backoff
         self._has_joined = False
+        self.answered = False
+        """Whether a contact was there at the last try."""
         self._hurried = asyncio.Event()
 
     @property
@@ -66,14 +68,15 @@ class Joining:
             if not endpoints and not failures:
                 break  # nobody but ourselves to join
             refusals = await self._try(endpoints)
+            self.answered = len(refusals) < len(endpoints)
             company = self._company()
-            if company and (len(refusals) < len(endpoints) or not company.isdisjoint(endpoints)):
+            if company and (self.answered or not company.isdisjoint(endpoints)):
                 break
             wait = self._backoff.next()
             if company:
                 log.info("no contact has answered yet, retrying in %.1fs", wait)
             else:
-                why = _first_of((*failures, *refusals)) or "nobody there"
+                why = _first_of((*failures, *refusals)) or "who answers does not count as a member"
                 log.error("could not join cluster, retrying in %.1fs: %s", wait, why)
             await self._pause(wait)
         self._has_joined = True

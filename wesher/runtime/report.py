@@ -148,12 +148,15 @@ def problems(
     whereabouts: str = "",
     name: str = "",
     clocks: str = "",
+    state: str = "",
+    answered: bool = False,
 ) -> list[str]:
     """What ails this node and shows nowhere else, each with what to do about it.
 
     `failures` are the kernel's answers to the last set, `hosts` the last of WRITE_HOSTS; `unanswered` are the contacts
-    of a node that has not found its cluster since it was started; `address`, on the overlay, `whereabouts`, below it,
-    and `name` are what is wrong with its own, `clocks` with its clock or others', if anything.
+    of a node that has not found its cluster since it was started, `answered` whether one of them was there last time;
+    `address`, on the overlay, `whereabouts`, below it, and `name` are what is wrong with its own, `clocks` with its
+    clock or others', `state` with its state file, if anything.
     """
     found = [problem for problem in (name, address, whereabouts, clocks) if problem]
     for failure in failures:
@@ -161,8 +164,13 @@ def problems(
         found.append(f"{what}: {os.strerror(failure.errno)}; it is tried again every few seconds")
     if hosts is HostsResult.REPLACED:
         found.append("the hosts file has been replaced by another; restart wesher to manage that one")
-    if unanswered:
-        named = ", ".join(unanswered[:3]) + (f" and {len(unanswered) - 3} more" if len(unanswered) > 3 else "")
+    if state:
+        found.append(state)
+    named = ", ".join(unanswered[:3]) + (f" and {len(unanswered) - 3} more" if len(unanswered) > 3 else "")
+    if unanswered and answered:
+        if not (name or clocks):  # which is why
+            found.append(f"not joined: nobody who answers of {named} counts as a member; see the log of both nodes")
+    elif unanswered:
         found.append(
             f"not joined: no answer yet from {named}; are they up, with the same cluster key and reachable by TCP and "
             "UDP on the cluster port?"

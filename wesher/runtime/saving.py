@@ -36,6 +36,16 @@ class Saving:
         self._compose = compose
         self._changed = asyncio.Event()
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file; empty where nothing is."""
+        if self._file.unwritable is None:
+            return ""
+        return (
+            f"state file {self._file.path} cannot be written: {self._file.unwritable}; make it writable, or the next "
+            "start knows no newer keys and members"
+        )
+
     def changed(self) -> None:
         """There is something new to be kept."""
         self._changed.set()

@@ -284,3 +284,13 @@ def test_of_many_contacts_a_few_are_named():
     """A thousand saved members are no line."""
     (found,) = report.problems(failures=[], hosts=None, unanswered=[f"n{i}" for i in range(1000)])
     assert "from n0, n1, n2 and 997 more;" in found
+
+
+def test_contacts_that_answer_are_not_said_to_be_silent():
+    """Where the reason is known, it alone is told; else that there is one."""
+    quiet = {"failures": [], "hosts": None, "unanswered": ["node-b"], "answered": True}
+    assert report.problems(**quiet) == [
+        "not joined: nobody who answers of node-b counts as a member; see the log of both nodes"
+    ]
+    assert report.problems(**quiet, name="taken") == ["taken"]
+    assert report.problems(**quiet, clocks="behind") == ["behind"]
