@@ -98,9 +98,12 @@ class Rotating:
         name = rotation.fingerprint(key)
         if key not in keys.ring and all(gone.fingerprint != name for gone in keys.dropped):
             try:
+                self._without_go()
                 keys = rotation.install(keys, key, today, GRACE_BY_HAND)
             except NoRoom:
                 log.warning("cluster key %s of the state file is not taken: too many are held", name.hex())
+            except Declined as why:
+                log.warning("cluster key %s of the state file is not taken: %s", name.hex(), why)
         self._wanted = name if any(held.fingerprint == name for held in keys.held) else None
         self._take(keys)
         self._changed.set()

@@ -38,16 +38,19 @@ class Disk:
 
 
 def with_rotating(
-    monkeypatch: pytest.MonkeyPatch, run: Callable[[Rotating, Disk, list[float]], Awaitable[None]]
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[Rotating, Disk, list[float]], Awaitable[None]],
+    go: tuple[str, ...] = (),
 ) -> None:
-    """Run a coroutine function over a ring of the first key, its disk, and the clock, which stands at 1000 s."""
+    """Run a coroutine function over a ring of the first key, its disk, and the clock, which stands at 1000 s, where
+    there are so many `go` nodes."""
     now = [1000.0]
     monkeypatch.setattr(rotating, "monotonic", lambda: now[0])
     monkeypatch.setattr(rotating, "seconds_since_2020", lambda: TODAY)
 
     async def begin() -> None:
         disk = Disk()
-        everybody = Holders({}, (), ())
+        everybody = Holders({}, go, ())
         changing = Rotating(
             Keys.of(FIRST),
             make_node("me", endpoint(1)),
@@ -172,3 +175,16 @@ def test_keys_that_change_all_the_time_do_not_drive_the_incarnation_past_the_clo
         assert 1 < len(announced) <= 3 + loop.time() - began
 
     with_rotating(monkeypatch, run)
+
+
+def test_a_key_in_the_state_file_is_refused_with_the_reason_where_there_are_go_nodes(monkeypatch, caplog):
+    """As a command's is: given out it would wait for a day for nothing, and nobody would know why."""
+
+    async def run(changing: Rotating, _disk: Disk, _now: list[float]) -> None:
+        changing.reread(Keys.of(SECOND))
+        assert changing.keys.ring == (FIRST,)
+
+    with_rotating(monkeypatch, run, go=("g1",))
+    (line,) = caplog.messages
+    assert line.startswith(f"cluster key {fingerprint(SECOND).hex()} of the state file is not taken: Go nodes cannot ")
+    assert "g1" in line
