@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from tests.e2e.layouts import Layout
-from tests.e2e.mesh import CLUSTER_KEY_TEXT, KEY_FILE, await_mesh, join_up, start, start_mesh, states, status
+from tests.e2e.mesh import (
+    CLUSTER_KEY_TEXT,
+    KEY_FILE,
+    await_mesh,
+    join_up,
+    pings_by_name,
+    start,
+    start_mesh,
+    states,
+    status,
+)
 from tests.lab import Daemon, Lab, Node, until
 
 pytestmark = pytest.mark.root
@@ -131,9 +141,13 @@ def test_what_was_broken_off_is_taken_up_by_another_node(make_lab: Callable[[int
 
 
 def test_a_key_is_dropped_when_its_grace_is_over(make_lab: Callable[[int], Lab]) -> None:
-    """Also by a node that was killed in between; nothing else happens."""
-    first, second = nodes = make_lab(2).nodes
+    """Also by a node that was killed in between; nothing else happens. Who was away for longer is told what is wrong
+    and what to do, and does it."""
+    first, second, away = nodes = make_lab(3).nodes
+    there = [first, second]
     running = start_mesh(nodes)
+    running[2].kill()
+    until(lambda: states(first)[away.name] == "failed", 30, "the third is known to have failed")
     assert first.wesher("key", "rotate", "--grace", "59", check=False).returncode == 1
     first.wesher("key", "rotate", "--grace", "60")
     new = shown(first)
@@ -141,11 +155,25 @@ def test_a_key_is_dropped_when_its_grace_is_over(make_lab: Callable[[int], Lab])
     running[1] = start(second)
     until(lambda: len(listed(first)["keys"]) == 1, 75, "the former key is dropped")
     until(lambda: len(listed(second)["keys"]) == 1, 75, "and by the one that was killed")
-    for node in nodes:
+    for node in there:
         until(lambda n=node: keys_of(n) == {new}, 5, "the state file has it no more")
         assert CLUSTER_KEY_TEXT not in node.run("sh", "-c", "cat /var/lib/wesher/*").stdout, "nor has another file"
-    await_mesh(nodes)
+    for node, other in ((first, second), (second, first)):
+        until(lambda n=node, o=other: states(n)[o.name] == "alive", 10, "they have each other")
+        until(lambda n=node, o=other: pings_by_name(n, o), 5, "and their tunnels")
     assert "is dropped" in running[1].stderr_text()
+
+    start(away, "--join", first.address)
+    problem = (
+        f"not joined: who is there of {first.address} has another cluster key; with the one that wesher key show has "
+        "there in a file, here: wesher key rotate --key-file FILE"
+    )
+    until(lambda: status(away)["problems"] == [problem], 15, "it is told")
+    away.write("/run/new.key", new.encode())
+    away.wesher("key", "rotate", "--key-file", "/run/new.key")
+    until(lambda: states(away).get(first.name) == "alive", 30, "it is back")
+    await_mesh(nodes)
+    assert status(away)["problems"] == []
 
 
 def test_a_leaked_key_is_replaced_by_hand_on_every_node_at_once(make_lab: Callable[[int], Lab]) -> None:

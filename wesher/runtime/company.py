@@ -20,7 +20,7 @@ from wesher.mesh.saved_state import LastSeen
 from wesher.runtime.clock import seconds_since_2020
 from wesher.runtime.dialling import Dialling
 from wesher.runtime.healing import Healing
-from wesher.runtime.joining import Joining
+from wesher.runtime.joining import Joining, Reply
 from wesher.runtime.whereabouts import is_of_this_host
 from wesher.swim.io import Endpoint
 from wesher.swim.node import Node
@@ -45,9 +45,9 @@ class Company:
         return self._joining.unanswered
 
     @property
-    def answered(self) -> bool:
-        """Whether any of them did, at the last try."""
-        return self._joining.answered
+    def reply(self) -> Reply:
+        """What came of the last try."""
+        return self._joining.reply
 
     def changed(self) -> None:
         """Somebody has come or gone."""

@@ -327,7 +327,7 @@ class Agent:
             clocks=self._unbelieved.problem(monotonic()),
             state=self._saving.problem,
             unanswered=self._company.unanswered,
-            answered=self._company.answered,
+            reply=self._company.reply,
         )
 
     def _state(self, keys: Keys | None) -> SavedState:

@@ -26,6 +26,8 @@ class Dialling:
         self._other_keys: dict[Endpoint, list[bytes]] = {}
         self.failed: Counter[Endpoint] = Counter()
         """How often in a row no connection came about, whoever wanted it."""
+        self.unread: set[Endpoint] = set()
+        """Where somebody was at the last exchange that joins, and had none of our keys; or said nothing."""
 
     async def exchange(self, endpoint: Endpoint) -> str:
         """Exchange everything with whoever is there; what failed, empty if nothing did."""
@@ -52,6 +54,10 @@ class Dialling:
             self._node.join([endpoint], monotonic(), under=others.pop(0))
             return
         del self._other_keys[endpoint]
+        if not event.unread:
+            self.unread.discard(endpoint)
+        elif len(self.unread) < self._node.config.max_members:
+            self.unread.add(endpoint)
         self._answers.pop(endpoint).set_result(event.failure)
 
     def _count(self, event: Exchanged) -> None:

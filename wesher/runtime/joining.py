@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from ipaddress import ip_address
 from random import Random
 from typing import Final
@@ -31,6 +32,15 @@ AT_ONCE: Final = 64
 
 _NAMED: Final = 5
 """Failures that one line of the log tells."""
+
+
+class Reply(Enum):
+    """What came from the contacts, the best of all: what keeps a node alone is looked for elsewhere for each."""
+
+    NONE = auto()
+    UNREAD = auto()
+    """They have another key, or are something else."""
+    ANSWER = auto()
 
 
 class Joining:
@@ -52,8 +62,8 @@ class Joining:
         self._rng = rng
         self._backoff = backoff
         self._has_joined = False
-        self.answered = False
-        """Whether a contact was there at the last try."""
+        self.reply = Reply.NONE
+        """What came of the last try."""
         self._hurried = asyncio.Event()
 
     @property
@@ -68,9 +78,9 @@ class Joining:
             if not endpoints and not failures:
                 break  # nobody but ourselves to join
             refusals = await self._try(endpoints)
-            self.answered = len(refusals) < len(endpoints)
+            self.reply = self._reply(endpoints, refusals)
             company = self._company()
-            if company and (self.answered or not company.isdisjoint(endpoints)):
+            if company and (self.reply is Reply.ANSWER or not company.isdisjoint(endpoints)):
                 break
             wait = self._backoff.next()
             if company:
@@ -80,6 +90,11 @@ class Joining:
                 log.error("could not join cluster, retrying in %.1fs: %s", wait, why)
             await self._pause(wait)
         self._has_joined = True
+
+    def _reply(self, endpoints: Sequence[Endpoint], refusals: Sequence[str]) -> Reply:
+        if len(refusals) < len(endpoints):
+            return Reply.ANSWER
+        return Reply.NONE if self._dialling.unread.isdisjoint(endpoints) else Reply.UNREAD
 
     async def keep(self) -> None:
         """Exchange with whoever of the contacts is not a member, again and again."""

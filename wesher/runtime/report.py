@@ -19,6 +19,7 @@ from privhelper.protocol import Failed, HostsResult, Op, Peer, PeerStatus, Pinne
 from wesher.mesh.desired import Refusal
 from wesher.mesh.node_meta import MetaError, NodeMeta, decode
 from wesher.mesh.saved_state import LastSeen, SavedNode
+from wesher.runtime.joining import Reply
 from wesher.swim.io import Endpoint, from_wire
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
@@ -149,14 +150,14 @@ def problems(
     name: str = "",
     clocks: str = "",
     state: str = "",
-    answered: bool = False,
+    reply: Reply = Reply.NONE,
 ) -> list[str]:
     """What ails this node and shows nowhere else, each with what to do about it.
 
     `failures` are the kernel's answers to the last set, `hosts` the last of WRITE_HOSTS; `unanswered` are the contacts
-    of a node that has not found its cluster since it was started, `answered` whether one of them was there last time;
-    `address`, on the overlay, `whereabouts`, below it, and `name` are what is wrong with its own, `clocks` with its
-    clock or others', `state` with its state file, if anything.
+    of a node that has not found its cluster since it was started, `reply` what came of them last; `address`, on the
+    overlay, `whereabouts`, below it, and `name` are what is wrong with its own, `clocks` with its clock or others',
+    `state` with its state file, if anything.
     """
     found = [problem for problem in (name, address, whereabouts, clocks) if problem]
     for failure in failures:
@@ -167,9 +168,14 @@ def problems(
     if state:
         found.append(state)
     named = ", ".join(unanswered[:3]) + (f" and {len(unanswered) - 3} more" if len(unanswered) > 3 else "")
-    if unanswered and answered:
+    if unanswered and reply is Reply.ANSWER:
         if not (name or clocks):  # which is why
             found.append(f"not joined: nobody who answers of {named} counts as a member; see the log of both nodes")
+    elif unanswered and reply is Reply.UNREAD:
+        found.append(
+            f"not joined: who is there of {named} has another cluster key; with the one that wesher key show has there "
+            "in a file, here: wesher key rotate --key-file FILE"
+        )
     elif unanswered:
         found.append(
             f"not joined: no answer yet from {named}; are they up, with the same cluster key and reachable by TCP and "

@@ -161,3 +161,19 @@ def test_failed_connections_are_not_remembered_without_bound():
         return len(dialling.failed) <= most
 
     assert with_node(run)
+
+
+def test_who_was_there_and_understood_nothing_is_noted_until_it_does():
+    """It has none of our keys; whoever was not there at all may have any."""
+
+    async def run(_adapter, dialling):
+        found = []
+        for failure, unread in (("no", True), ("no", False), ("no", True), ("", False)):
+            task = asyncio.create_task(dialling.exchange(endpoint(2)))
+            await asyncio.sleep(0)
+            dialling.exchanged(Exchanged(endpoint(2), join=True, failure=failure, unread=unread))
+            await task
+            found.append(set(dialling.unread))
+        return found
+
+    assert with_node(run) == [{endpoint(2)}, set(), {endpoint(2)}, set()]

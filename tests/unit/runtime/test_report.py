@@ -16,6 +16,7 @@ from wesher.mesh.desired import Refusal
 from wesher.mesh.node_meta import MetaForm, NodeMeta, encode
 from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.runtime import report
+from wesher.runtime.joining import Reply
 from wesher.swim.member import Member
 from wesher.wire.messages import NodeState
 
@@ -288,9 +289,17 @@ def test_of_many_contacts_a_few_are_named():
 
 def test_contacts_that_answer_are_not_said_to_be_silent():
     """Where the reason is known, it alone is told; else that there is one."""
-    quiet = {"failures": [], "hosts": None, "unanswered": ["node-b"], "answered": True}
+    quiet = {"failures": [], "hosts": None, "unanswered": ["node-b"], "reply": Reply.ANSWER}
     assert report.problems(**quiet) == [
         "not joined: nobody who answers of node-b counts as a member; see the log of both nodes"
     ]
     assert report.problems(**quiet, name="taken") == ["taken"]
     assert report.problems(**quiet, clocks="behind") == ["behind"]
+
+
+def test_who_has_another_key_is_said_to():
+    """A node that was away for longer than a key's grace is told how to get the new one."""
+    assert report.problems(failures=[], hosts=None, unanswered=["node-b"], reply=Reply.UNREAD) == [
+        "not joined: who is there of node-b has another cluster key; with the one that wesher key show has there in a "
+        "file, here: wesher key rotate --key-file FILE"
+    ]
