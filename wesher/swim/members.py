@@ -179,9 +179,10 @@ class Members:
                 return member, wrapped
         return None, wrapped
 
-    def reap(self, before: float) -> list[Member]:
-        """Forget members dead or gone since earlier than `before`; returns them."""
-        gone = [member for member in self if not member.is_live and member.since < before]
+    def reap(self, own_name: str, before: float) -> list[Member]:
+        """Forget members other than ourselves dead or gone since earlier than `before`; returns them."""
+        others = (member for member in self if member.name != own_name)
+        gone = [member for member in others if not member.is_live and member.since < before]
         for member in gone:
             self.remove(member.name)
         return gone

@@ -71,8 +71,9 @@ class Probing:
         in_turn = [probe for probe in self._probes.values() if probe.why is Why.TURN]
         if len(in_turn) >= self._config.probe_overlap:
             return []
-        member, wrapped = self._members.next_probe(self._identity.name)
-        forgotten = self._members.reap(now - self._config.gossip_to_the_dead) if wrapped else []
+        own = self._identity.name
+        member, wrapped = self._members.next_probe(own)
+        forgotten = self._members.reap(own, now - self._config.gossip_to_the_dead) if wrapped else []
         for gone in forgotten:
             self.drop(gone.name)
         if member is not None and all(probe.name != member.name for probe in in_turn):

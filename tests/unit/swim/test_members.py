@@ -115,7 +115,7 @@ def test_reaping_forgets_the_dead_and_gone_of_long_ago():
         *(member(f"old {state.name}", state, since=9.9) for state in NodeState),
         *(member(f"new {state.name}", state, since=10.0) for state in NodeState),
     )
-    assert sorted(m.name for m in members.reap(before=10.0)) == ["old DEAD", "old LEFT"]
+    assert sorted(m.name for m in members.reap("self", before=10.0)) == ["old DEAD", "old LEFT"]
     assert members.get("old DEAD") is None
     assert members.get("new DEAD") is not None
     assert len(members) == 7
@@ -132,7 +132,7 @@ def test_reaping_disturbs_nobodys_turn(seed, states, probes):
         done = [] if wrapped else done
         if probed is not None:
             done.append(probed.name)
-    members.reap(before=1.0)
+    members.reap("self", before=1.0)
     while True:
         probed, wrapped = members.next_probe("self")
         if wrapped:

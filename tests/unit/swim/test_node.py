@@ -207,6 +207,18 @@ def test_a_lone_node_is_silent():
     assert node.counters == {}
 
 
+def test_a_node_that_has_left_still_knows_itself():
+    """However long it stays: its own record is not one to be forgotten with those of others who left."""
+    node = make_node("a", HERE)
+    node.receive_datagram(sealed(alive("b", 2)), STRANGER, START)
+    node.leave(START)
+    now = START
+    while now < START + 120:
+        now = node.get_timer()
+        node.handle_timer(now)
+    assert node.me.state is NodeState.LEFT
+
+
 names = st.sampled_from(["a", "b", "c", "d", "stranger"])
 incarnations = st.integers(0, 5) | st.just(TODAY) | st.just((1 << 32) - 1)
 messages = st.one_of(

@@ -114,7 +114,7 @@ def test_a_claim_that_is_contradicted_for_long_is_dropped():
 def test_a_name_whose_leaver_is_forgotten_is_free():
     """Nobody is left to ask."""
     node, ping = left_and_claimed()
-    node._members.reap(START + 1)
+    node._members.reap("a", START + 1)
     node.receive_datagram(sealed(Ack(ping.seq_no)), endpoint(2), START)
     pass_time(node, START + LAN.probe_interval)
     assert held(node, "b").endpoint == endpoint(9)
@@ -123,7 +123,7 @@ def test_a_name_whose_leaver_is_forgotten_is_free():
 def test_a_name_whose_leaver_is_forgotten_during_the_probe_is_free_too():
     """Silence is as good as nobody."""
     node, _ = left_and_claimed()
-    node._members.reap(START + 1)
+    node._members.reap("a", START + 1)
     assert held(node, "b") is None
     pass_time(node, START + LAN.probe_interval)
     assert held(node, "b").endpoint == endpoint(9)
