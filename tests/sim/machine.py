@@ -397,4 +397,4 @@ async def _rotate(agent: Agent, grace: int) -> None:
 
 async def _forget(agent: Agent, name: str) -> None:
     with suppress(Declined):
-        await agent.commands()["/forget"]({"name": name})
+        await agent.served.commands()["/forget"]({"name": name})

@@ -23,7 +23,7 @@ def problems(cluster: Cluster, machine: Machine) -> list[str]:
 
     async def ask() -> None:
         assert machine.agent is not None
-        told.append(await machine.agent.status())
+        told.append(await machine.agent.served.status())
 
     assert machine.life is not None
     machine.life.loop.create_task(ask())
