@@ -193,8 +193,8 @@ def test_a_bad_key_is_refused_and_not_repeated(machine: Node, program: str, key:
             ("--overlay-net", "fd00:77::/32", "--mtu", "1279"),
             "--mtu 1279 is too small for the IPv6 overlay fd00:77::/32; give at least 1280",
         ),
-        (("positional",), "Got unexpected extra argument (positional)"),
-        (("--nonsense", "1"), "No such option '--nonsense'."),
+        (("positional",), "Got unexpected extra argument (positional); see wesher agent --help"),
+        (("--nonsense", "1"), "No such option '--nonsense'; see wesher agent --help"),
         (("--bind-iface",), "Option '--bind-iface' requires an argument."),
     ],
 )
