@@ -69,3 +69,24 @@ def test_a_go_node_keeps_its_address_and_ours_takes_another_and_keeps_that(
     until(lambda: have_settled(ours, theirs, peer, meta), 15, "and again after a crash of ours")
     assert overlay_addresses(ours) == moved
     assert "by right" not in running.stderr_text()
+
+
+def test_a_go_node_takes_an_address_that_was_given(make_lab: Callable[[int], Lab], peers: GoPeers) -> None:
+    """And has its own with us, who take any from it too: --static-addresses is for our nodes alone."""
+    ours, theirs = make_lab(2).nodes
+    derived = {derive(NET, ours.name.encode(), attempt) for attempt in range(16)}
+    given = str(next(address for address in NET.hosts() if address not in derived))
+    meta = WesherMeta(str(derive(NET, theirs.name.encode(), 0)), WesherMeta.of(theirs.name).public_key)
+    start(ours, *OPTIONS, "--static-addresses", "--address", given)
+    until(lambda: overlay_addresses(ours) == {given}, 10, "ours has it")
+    peer = peers.start(theirs.name, theirs.address, node=theirs, meta=meta, join=[ours.address])
+
+    def have_each_other() -> bool:
+        read = peer.members()[ours.name]["read"]["master"]
+        return (
+            read == WesherMeta(given, device(ours).public_key).read
+            and device(ours).peers == {Peer(meta.public_key, f"{theirs.address}:51820", f"{meta.overlay}/32")}
+            and status(ours)["refused"] == status(ours)["problems"] == []
+        )
+
+    until(have_each_other, 15, "each has the other where it is")
