@@ -191,6 +191,8 @@ class Rotating:
             raise Declined("a newer key is used already; see wesher key list")
         self._without_go()
         excused = words.get("without", [])
+        if not isinstance(excused, list):
+            raise Declined("without is a list of the members who need not have it")
         lacking = [name for name in self._look().without(key.fingerprint) if name not in excused]
         if lacking:
             raise Declined(f"not everybody has the new key: {_some(lacking)}")

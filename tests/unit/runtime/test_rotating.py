@@ -94,6 +94,18 @@ def test_a_key_has_its_whole_time_however_long_the_node_ran_before(monkeypatch, 
     with_rotating(monkeypatch, run)
 
 
+@pytest.mark.parametrize("excused", ["b", 7, None, {"b": 1}])
+def test_who_is_excused_is_named_in_a_list(monkeypatch, excused):
+    """Whoever speaks to the socket by itself hears what is wrong."""
+
+    async def run(changing: Rotating, _disk: Disk, _now: list[float]) -> None:
+        changing.hear(KeyRecord(SECOND, TODAY, 3600, KeyPhase.INSTALLED))
+        with pytest.raises(Declined, match="a list"):
+            await changing.use({"fingerprint": fingerprint(SECOND).hex(), "without": excused})
+
+    with_rotating(monkeypatch, run)
+
+
 def test_what_is_heard_while_a_command_waits_for_the_disk_is_held_too(monkeypatch):
     """Another operator's key comes just then; forgotten here, it would seal what this node does not understand."""
 
