@@ -86,12 +86,16 @@ def _doubles(values: Iterable[Hashable]) -> list[Hashable]:
     return [value for value, times in Counter(values).items() if times > 1]
 
 
-def incarnation(life: Life, node: Node) -> Iterator[str]:
-    """What is wrong with a node's own incarnation; notes how high it is."""
+def incarnation(machine: Machine, life: Life, node: Node) -> Iterator[str]:
+    """What is wrong with a node's own incarnation; notes how high it is.
+
+    Who stands where nobody believes it, once its clock was put back, begins again.
+    """
     now = node.me.incarnation
-    if now < life.highest:
+    begins_again = machine.clock_went_back and life.highest > highest_sane(int(machine.calendar()))
+    if now < life.highest and not begins_again:
         yield f"its own incarnation fell from {life.highest} to {now}"
-    life.highest = max(life.highest, now)
+    life.highest = now if begins_again else max(life.highest, now)
 
 
 def beginning(machine: Machine, life: Life, *, forged: bool) -> Iterator[str]:

@@ -232,7 +232,7 @@ class Cluster:
             if self._known_lives.get(machine) is not life:
                 self._known_lives[machine] = life
                 yield from checkers.beginning(machine, life, forged=self.forged)
-            yield from checkers.incarnation(life, node)
+            yield from checkers.incarnation(machine, life, node)
             if now - self._memory_seen.get(machine, 0.0) >= MEMORY_EVERY:
                 self._memory_seen[machine] = now
                 yield from checkers.memory(machine, node)

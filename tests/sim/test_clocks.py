@@ -56,3 +56,20 @@ def test_a_clock_that_is_days_behind_is_named_and_when_it_is_set_all_is_well(day
         cluster.run(60)
         assert problems(cluster, behind) == []
         cluster.end()
+
+
+@pytest.mark.parametrize("hours", [23, 30, 47, 7200])
+def test_a_clock_that_was_ahead_and_is_put_right_makes_nobody_invisible(hours: int) -> None:
+    """It began by its clock where the others' do not reach; as long as it stays there, they hear nothing of it."""
+    with virtual_world():
+        cluster = Cluster("a clock ahead")
+        machines = start_mesh(cluster, 3)
+        ahead = machines[2]
+        ahead.crash()
+        ahead.step_clock(hours * 3600)
+        cluster.run(5)
+        ahead.start(machines[0])
+        cluster.run(100)
+        ahead.step_clock(-hours * 3600)
+        cluster.converge(machines, within=WHOLE)
+        cluster.end()

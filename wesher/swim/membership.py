@@ -18,7 +18,6 @@ from wesher.swim.forgetting import Answer, Forgetting, rule_forget
 from wesher.swim.io import from_wire
 from wesher.swim.member import Identity, Member
 from wesher.swim.members import (
-    CLOCK_HEADROOM,
     Members,
     Ruling,
     is_ahead,
@@ -36,6 +35,10 @@ from wesher.swim.succession import Succession
 from wesher.swim.suspicion import Suspicion
 from wesher.wire.messages import Alive, Dead, NodeState, Suspect
 from wesher.wire.words import Forget
+
+AT_THE_EDGE: Final = 600
+"""Seconds beyond what is believed at which a node stays where it is. A refutation of what is just believed is a second
+ahead of its time, or a few minutes where clocks differ; begun again below it, it would not be heard until outbid."""
 
 _WRAP: Final = 1 << 32
 
@@ -106,10 +109,9 @@ class Membership:
         self._calendar = seconds_since_2020 - now
 
     def begin_again(self, now: float) -> None:
-        """If we were driven up while our clock was not set, to where those whose clock is do not hear us."""
+        """If our clock was ahead, or not set while we were driven up: where we are now, the others do not hear us."""
         today = self._seconds_since_2020(now)
-        # A day more than what is believed: a refutation at the very edge is only a second ahead of its time.
-        if is_ahead(self.me.incarnation - CLOCK_HEADROOM, today) and not self._leaving:
+        if is_ahead(self.me.incarnation - AT_THE_EDGE, today) and not self._leaving:
             self._announce(self.me.meta, today)
 
     def leave(self, now: float) -> None:

@@ -63,7 +63,7 @@ def test_who_was_driven_up_while_its_clock_was_not_set_begins_again():
 
 
 @pytest.mark.parametrize(
-    ("ahead", "begins"), [(1, False), (86_401, False), (2 * 86_400, False), (2 * 86_400 + 1, True)]
+    ("ahead", "begins"), [(1, False), (86_401, False), (86_400 + 600, False), (86_400 + 601, True)]
 )
 def test_who_is_believed_does_not_begin_again(ahead, begins):
     """A refutation at the very edge is a second ahead; begun again below it, it would not be heard until outbid."""
