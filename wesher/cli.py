@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 import click
@@ -21,9 +21,11 @@ from click.shell_completion import CompletionItem
 from privhelper.launch import attach, launch
 from privhelper.options import HELPER, Option
 from privhelper.spawn import LaunchError, fill_standard_descriptors
-from wesher.check.finding import Level, findings_lines
+from wesher.check.finding import Finding, Level, findings_lines
+from wesher.check.handed import handed
 from wesher.check.table import look
 from wesher.check.unit import NoUnit, options_of
+from wesher.check.wireguard import kernel_has_wireguard
 from wesher.commands import COMMANDS
 from wesher.config import OPTIONS, parse_cluster_key
 from wesher.control_client import Declined, NotRunning, Unusable
@@ -130,7 +132,7 @@ def _agent(**values: Any) -> None:
 def _check(as_json: bool, **values: Any) -> None:
     """Show what a start with these options would meet on this host; touch nothing; exit 1 if it would fail."""
     try:
-        findings = look(*_options(values))
+        findings = [*look(*_options(values)), *_of_the_unit()]
     except Contradiction as error:
         raise click.UsageError(str(error)) from None
     if as_json:
@@ -139,6 +141,13 @@ def _check(as_json: bool, **values: Any) -> None:
         click.echo("\n".join(map(harmless, findings_lines(findings))))
     if any(finding.level is Level.ERROR for finding in findings):
         sys.exit(1)
+
+
+def _of_the_unit() -> Iterator[Finding]:
+    """What --unit names has to say besides."""
+    unit = click.get_current_context().meta.get(_UNIT)
+    if unit is not None:
+        yield from handed(unit, kernel_has_wireguard)
 
 
 def _daemons_parameters() -> list[click.Parameter]:
@@ -158,6 +167,10 @@ cli.add_command(
 )
 
 
+_UNIT: Final = "wesher.check.unit"
+"""Where a context has what the unit says."""
+
+
 class Check(click.Command):
     """A command that takes an installed unit's options, as if they were typed before its own."""
 
@@ -173,6 +186,7 @@ class Check(click.Command):
         for variable in [variable for variable in os.environ if variable.startswith("WESHER_")]:
             del os.environ[variable]
         os.environ.update(unit.variables)
+        ctx.meta[_UNIT] = unit
         return super().parse_args(ctx, [*unit.words, *rest])
 
 

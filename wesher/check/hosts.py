@@ -23,7 +23,7 @@ def hosts_file(start: Start) -> Said:
     try:
         fd = open_hosts(pinned.hosts_file)
     except HostsUnavailable as error:
-        text = f"{error}; peers' names will not be written"
+        text = f"{error}; peers' names will not be written: put it right, or give --hosts-file or --no-etc-hosts"
         yield warning(judge(text, error, start)[1])
         return
     try:

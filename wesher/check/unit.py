@@ -2,8 +2,9 @@
 
 A service's options stand in its unit, in drop-ins and in the files that these name; whoever checks what it would meet
 should not have to repeat them. Read is what concerns options, users and the cluster key, as systemd.service(5) and
-systemd.exec(5) have it: Environment=, EnvironmentFile=, LoadCredential=, ExecStart=, User=. Nothing else of a unit
-(what it may reach, as which user it is confined how) is looked at.
+systemd.exec(5) have it: Environment=, EnvironmentFile=, LoadCredential=, ExecStart=, User=; and what is opened for the
+program or closed to it before it is there: StandardInput=file:, PrivateDevices=. Nothing else of a unit (what it may
+reach, as which user it is confined how) is looked at.
 
 An agent whose unit names a helper's socket is checked with its helper, whose unit stands beside it.
 """
@@ -29,6 +30,7 @@ CREDENTIALS: Final = ("/etc/credstore", "/run/credstore", "/usr/lib/credstore")
 """Where a credential is that is named without a path."""
 
 _SOCKET: Final = "--helper-socket"
+_YES: Final = ("yes", "true", "on", "1", "y", "t")  # systemd's parse_boolean()
 
 
 class NoUnit(Exception):
@@ -37,20 +39,27 @@ class NoUnit(Exception):
 
 @dataclass(slots=True)
 class Unit:
-    """What a unit says of the start: the words behind the program's name, variables, user, credentials by name."""
+    """What a unit says of the start: the words behind the program's name, variables, user, credentials by name, the
+    file that is its standard input, whether it sees devices."""
 
     words: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     user: str | None = None
     credentials: dict[str, str] = field(default_factory=dict)
+    standard_input: str | None = None
+    has_no_devices: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to check: words of a command line, and the variables of ours that go with them."""
+    """What to check: words of a command line, and the variables of ours that go with them; which files systemd opens
+    for the helper, and whether the unit is the launcher's, and sees devices."""
 
     words: tuple[str, ...]
     variables: Mapping[str, str]
+    opened: tuple[str, ...] = ()
+    is_launcher: bool = False
+    has_no_devices: bool = False
 
 
 def options_of(name: str, root: str = "") -> Options:
@@ -59,8 +68,10 @@ def options_of(name: str, root: str = "") -> Options:
     unit = _read(name, root)
     path = _value_of(_SOCKET, unit.words) or unit.variables.get("WESHER_HELPER_SOCKET")
     variables, users = dict(unit.variables), unit.user
+    opened: tuple[str, ...] = ()
     if path is not None:
         helper = _read(_helper_of(name), root)
+        opened = () if helper.standard_input is None else (f"{root}{helper.standard_input}",)
         variables = {**helper.variables, "WESHER_LISTEN": path, **variables}
         users = f"{unit.user}:{helper.user}" if unit.user and helper.user else None
     if users is not None:
@@ -70,7 +81,8 @@ def options_of(name: str, root: str = "") -> Options:
     if key is not None and not has_one and not any(word.startswith("--cluster-key") for word in unit.words):
         variables["WESHER_CLUSTER_KEY_FILE"] = key
     ours = {name: value for name, value in variables.items() if name.startswith("WESHER_")}
-    return Options(tuple(word for word in unit.words if word != "agent"), ours)
+    words = tuple(word for word in unit.words if word != "agent")
+    return Options(words, ours, opened, is_launcher=path is None, has_no_devices=unit.has_no_devices)
 
 
 def _helper_of(name: str) -> str:
@@ -111,6 +123,10 @@ def _take(unit: Unit, directive: str, value: str, root: str) -> None:
             unit.words = shlex.split(value)[1:]
         case "User":
             unit.user = value or None
+        case "StandardInput":
+            unit.standard_input = value.removeprefix("file:") if value.startswith("file:") else None
+        case "PrivateDevices":
+            unit.has_no_devices = value.lower() in _YES
         case "LoadCredential" if not value:
             unit.credentials = {}
         case "LoadCredential":

@@ -20,16 +20,21 @@ _UNTOLD: Final = (
 )
 
 
-def backend(start: Start) -> Said:
-    """Whose WireGuard it would be."""
+def kernel_has_wireguard() -> bool | None:
+    """Whether the kernel has WireGuard or would load it, None where that cannot be told."""
     # Not at the top, here and below: it brings pyroute2 along, which the other commands need not wait for.
     from privhelper.survey import kernel_would_give_wireguard  # noqa: PLC0415
 
+    return kernel_would_give_wireguard()
+
+
+def backend(start: Start) -> Said:
+    """Whose WireGuard it would be."""
     if Half.HELPER in start.halves:
         yield from _helpers(start)
         return
     kind = start.values["wireguard"]
-    in_kernel = kind != "userspace" and kernel_would_give_wireguard()
+    in_kernel = kind != "userspace" and kernel_has_wireguard()
     if in_kernel:
         yield ok("the kernel's")
     elif kind == "kernel" and in_kernel is None:

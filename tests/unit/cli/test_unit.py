@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wesher.check.finding import Level
+from wesher.check.handed import handed
 from wesher.check.unit import NoUnit, Options, options_of
 
 AGENT = """# a comment
@@ -99,7 +101,7 @@ def test_a_credential_is_the_key_where_no_other_is_given(root: Path) -> None:
 def test_a_unit_without_a_helper_is_the_launchers(root: Path) -> None:
     """And who starts it is root."""
     write(root, "etc/systemd/system/wesher-launcher.service", "[Service]\nExecStart=/usr/bin/wesher --init\n")
-    assert read(root, "wesher-launcher") == Options(("--init",), {})
+    assert read(root, "wesher-launcher") == Options(("--init",), {}, is_launcher=True)
 
 
 PAIR = {"WESHER_LISTEN": "/run/wesher-priv/wgoverlay.sock", "WESHER_USER": "wesher:wesher-priv"}
@@ -132,11 +134,14 @@ def test_the_units_that_are_shipped_are_understood(
     shutil.copytree(shipped, tmp_path / "usr/lib/systemd/system")
     file = "wesher-lab" if "@" in name else "wesher"
     write(tmp_path, f"etc/default/{file}", (shipped / "default").read_text())
-    assert read(tmp_path, name) == Options(words, variables)
+    found = read(tmp_path, name)
+    assert (found.words, found.variables) == (words, variables)
+    assert found.opened == (() if found.is_launcher else (f"{tmp_path}/etc/hosts",))
+    assert found.has_no_devices
     write(tmp_path, f"etc/default/{file}", "WESHER_JOIN=a\n")
     write(tmp_path, f"etc/credstore/{file}.cluster-key", "key")
     key = {"WESHER_CLUSTER_KEY_FILE": f"{tmp_path}/etc/credstore/{file}.cluster-key"}
-    assert read(tmp_path, name) == Options(words, {**variables, **key, "WESHER_JOIN": "a"})
+    assert read(tmp_path, name).variables == {**variables, **key, "WESHER_JOIN": "a"}
     template = f"{name.partition('@')[0]}@" if "@" in name else name
     drop_in = (shipped / "drop-ins" / "key-file.conf").read_text()
     write(tmp_path, f"etc/systemd/system/{template}.service.d/key-file.conf", drop_in)
@@ -168,3 +173,37 @@ def test_what_is_missing_is_named(root: Path, spoil, reason: str) -> None:
         read(root)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_systemd_cannot_open_for_the_helper_is_an_error(root: Path) -> None:
+    """The helper is never started then; one that is missing systemd makes."""
+    write(root, "etc/systemd/system/wesher-privhelper@.service.d/1.conf", "[Service]\nStandardInput=file:/etc/hosts\n")
+    assert list(handed(read(root), lambda: True)) == []
+    (root / "etc/hosts").mkdir()  # as an engine makes one where the source of a mount is missing
+    (found,) = handed(read(root), lambda: True)
+    assert (found.level, found.what) == (Level.ERROR, "unit")
+    assert found.text.startswith(
+        f"{root}/etc/hosts cannot be opened (Is a directory), and systemd hands it to the helper"
+    )
+    write(root, "etc/systemd/system/wesher-privhelper@.service.d/2.conf", "[Service]\nStandardInput=null\n")
+    assert list(handed(read(root), lambda: True)) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "kernels", "is_closed"),
+    [
+        ("PrivateDevices=yes", False, True),
+        ("PrivateDevices=yes", True, False),
+        ("PrivateDevices=yes", None, False),
+        ("PrivateDevices=no", False, False),
+        ("PrivateDevices=yes\nEnvironment=WESHER_WIREGUARD=userspace", True, True),
+        ("PrivateDevices=yes\nEnvironment=WESHER_WIREGUARD=kernel", False, False),
+    ],
+)
+def test_a_launcher_that_needs_a_device_which_its_unit_closes_is_told_so(
+    root: Path, unit: str, kernels: bool | None, is_closed: bool
+) -> None:
+    """What can be opened outside the unit cannot within it."""
+    write(root, "etc/systemd/system/wesher-launcher.service", f"[Service]\nExecStart=/usr/bin/wesher\n{unit}\n")
+    texts = [found.text for found in handed(read(root, "wesher-launcher"), lambda: kernels)]
+    assert ["launcher-userspace.conf" in text for text in texts] == ([True] if is_closed else [])
