@@ -111,6 +111,23 @@ def test_other_sources_of_one_version_stand_beside_the_first(scripted: Machine) 
     assert scripted.good("readlink", f"{LIB}/current").startswith(f"{NOW}+")
 
 
+def test_a_hosts_file_that_is_missing_becomes_one_that_everybody_reads(scripted: Machine) -> None:
+    """Systemd makes it as it opens it for the helper."""
+    scripted.good("rm", "/etc/hosts")
+    start_pair(scripted)
+    assert "644 root" == scripted.good("stat", "--format", "%a %U", "/etc/hosts").strip()
+
+
+def test_a_check_of_a_unit_names_what_its_program_would_never_see(scripted: Machine) -> None:
+    """A hosts file that systemd cannot open for the helper, and a device that the launcher's unit closes."""
+    scripted.good("sh", "-ec", "mount --bind /etc/hosts /etc/hosts; mount -o remount,bind,ro /etc/hosts")
+    done = scripted.run("wesher", "check", "--unit", "wesher")
+    assert done.status == 1
+    assert "/etc/hosts cannot be opened (Read-only file system), and systemd hands it to the helper" in done.out
+    done = scripted.run("wesher", "check", "--unit", "wesher-launcher", "--wireguard", "userspace")
+    assert (done.status, "launcher-userspace.conf" in done.out) == (1, True)
+
+
 def test_the_launcher_takes_the_pairs_place(scripted: Machine) -> None:
     """It is on as the pair was, and the pair is off."""
     start_pair(scripted)
@@ -247,6 +264,16 @@ def test_a_go_wesher_is_not_shadowed_unasked(with_go: Machine) -> None:
     assert "--take-over" in done.err
     assert {} == differences(before, with_go.snapshot())
     assert pid == main_pid(with_go, AGENT)
+
+
+@pytest.mark.parametrize("place", ["/usr/bin/wesher", "/usr/lib/systemd/system/wesher.service"])
+def test_a_package_writes_over_nothing_that_is_no_packages(fresh: Machine, place: str) -> None:
+    """It would be gone: dpkg keeps no copy."""
+    fresh.write(place, "somebody's\n")
+    done = PACKAGE.install(fresh, NOW)
+    assert done.status != 0
+    assert f"wesher: {place} is no package's, and this one would write over it" in done.err
+    assert "somebody's\n" == fresh.good("cat", place)
 
 
 def test_our_unit_as_the_administrator_changed_it_is_not_taken_for_a_go_weshers(scripted: Machine) -> None:
