@@ -124,7 +124,8 @@ def test_a_check_of_a_unit_names_what_its_program_would_never_see(scripted: Mach
     done = scripted.run("wesher", "check", "--unit", "wesher")
     assert done.status == 1
     assert "/etc/hosts cannot be opened (Read-only file system), and systemd hands it to the helper" in done.out
-    done = scripted.run("wesher", "check", "--unit", "wesher-launcher", "--wireguard", "userspace")
+    scripted.write("/etc/default/wesher", "WESHER_WIREGUARD=userspace\n")
+    done = scripted.run("wesher", "check", "--unit", "wesher-launcher")
     assert (done.status, "launcher-userspace.conf" in done.out) == (1, True)
 
 
