@@ -118,6 +118,17 @@ def test_a_hosts_file_that_is_missing_becomes_one_that_everybody_reads(scripted:
     assert "644 root" == scripted.good("stat", "--format", "%a %U", "/etc/hosts").strip()
 
 
+def test_who_starts_what_cannot_start_hears_of_it_and_it_starts_when_it_can(scripted: Machine) -> None:
+    """A helper that ends at once takes its agent along each time, and the command that started both would wait for ever."""
+    connect(scripted)
+    scripted.good("systemctl", "start", "wesher-wireguard-go")
+    scripted.good("sh", "-ec", "mount --bind /etc/hosts /etc/hosts; mount -o remount,bind,ro /etc/hosts")
+    done = scripted.run("systemctl", "start", AGENT)
+    assert (done.status, done.err.strip()) == (1, "Job for wesher.service timed out.")
+    scripted.good("umount", "/etc/hosts")
+    until(lambda: main_pid(scripted, HELPER) > 0 and status(scripted), 30, "both are there")
+
+
 def test_a_check_of_a_unit_names_what_its_program_would_never_see(scripted: Machine) -> None:
     """A hosts file that systemd cannot open for the helper, and a device that the launcher's unit closes."""
     scripted.good("sh", "-ec", "mount --bind /etc/hosts /etc/hosts; mount -o remount,bind,ro /etc/hosts")
@@ -173,7 +184,8 @@ def test_another_tunnel_of_the_machine_goes_on_beside_ours(scripted: Machine) ->
 def test_another_prefix_is_as_good(fresh: Machine, prefix: str) -> None:
     """Its units stand where systemd looks, and let it be executed; and all goes again."""
     before = fresh.snapshot()
-    assert SCRIPT.install(fresh, NOW, "--prefix", prefix).status == 0
+    done = SCRIPT.install(fresh, NOW, "--prefix", prefix)
+    assert (done.status, f"sudo {prefix}/bin/wesher key show" in done.out) == (0, True)
     start_pair(fresh)
     assert fresh.good(f"{prefix}/bin/wesher", "status").startswith("node1")
     done = SCRIPT.install(fresh, NOW)
