@@ -197,8 +197,8 @@ choose_layout() {
 }
 
 say_what_next() {
-  local unit=wesher wesher=wesher
-  [[ $(command -v wesher) -ef $prefix/bin/wesher ]] || wesher=$prefix/bin/wesher
+  local unit=wesher program=wesher
+  [[ $(command -v wesher) -ef $prefix/bin/wesher ]] || program=$prefix/bin/wesher
   local userspace="systemctl enable --now wesher-wireguard-go"
   if [[ $launcher ]]; then
     unit=wesher-launcher
@@ -209,7 +209,7 @@ say_what_next() {
     return
   fi
   cat <<TEXT
-Next, on the first node of a mesh:   sudo systemctl enable --now $unit && sudo $wesher key show
+Next, on the first node of a mesh:   sudo systemctl enable --now $unit && sudo $program key show
 On every other one, name a member in /etc/default/wesher (WESHER_JOIN=...), and:
   sudo install -D -m 600 /dev/stdin $(key_file)     # paste that key, Enter, Ctrl-D
   sudo systemctl enable --now $unit

@@ -119,7 +119,7 @@ def test_a_hosts_file_that_is_missing_becomes_one_that_everybody_reads(scripted:
 
 
 def test_who_starts_what_cannot_start_hears_of_it_and_it_starts_when_it_can(scripted: Machine) -> None:
-    """A helper that ends at once takes its agent along each time, and the command that started both would wait for ever."""
+    """A helper that ends at once takes its agent along each time, and the command would wait for ever."""
     connect(scripted)
     scripted.good("systemctl", "start", "wesher-wireguard-go")
     scripted.good("sh", "-ec", "mount --bind /etc/hosts /etc/hosts; mount -o remount,bind,ro /etc/hosts")
