@@ -37,6 +37,7 @@ NOT_AN_OPERATORS: Final = frozenset(
         "name whom to forget",  # of words that the command line never sends
         "a cluster key is the base64 of 32 bytes",
         "no such key is held here; see wesher key list",
+        "without is a list of the members who need not have it",
         "the helper does not tell its policy; restart wesher-privhelper",  # of a helper that is none
     )
 )
