@@ -317,12 +317,13 @@ def test_the_check_of_the_units_says_what_is_missing_and_how_to_mend_it(pair: No
     mend = ("umount /etc/hosts", f"chown wesher {state}", "ip link del dev other")
     for command in mend:
         run(*command.split())
-    assert missing.keys() == {"wireguard port", "overlay", "state directory", "hosts file"}
+    assert missing.keys() == {"wireguard port", "overlay", "state directory", "hosts file", "unit"}
     assert missing["wireguard port"].endswith("cannot be used: Address already in use; give another --wireguard-port")
     assert "as wide as the overlay net 10.0.0.0/8; give another --overlay-net" in missing["overlay"]
     uid = run("id", "-u", "wesher").strip()
     assert missing["state directory"].endswith(f"belongs to uid 0; move it aside, or: chown {uid} {state}")
     assert missing["hosts file"].startswith("/etc/hosts cannot be opened (Read-only file system); ")
+    assert "(Read-only file system), and systemd hands it to the helper, which would never start; " in missing["unit"]
     assert found() == {}
     run("systemctl", "start", SOCKET, AGENT)
     await_mesh(pair)
