@@ -232,7 +232,7 @@ def _open_hosts(pinned: Pinned) -> int | None:
     try:
         return open_hosts(pinned.hosts_file)
     except HostsUnavailable as error:
-        log.warning("%s; peers' names will not be written", error)
+        log.warning("%s; peers' names will not be written: put it right, or give --hosts-file or --no-etc-hosts", error)
         return None
 
 

@@ -175,7 +175,7 @@ def _open_hosts(pinned: Pinned) -> int | None:
     try:
         return open_hosts(pinned.hosts_file)
     except HostsUnavailable as error:
-        _warn(f"{error}; peers' names will not be written")
+        _warn(f"{error}; peers' names will not be written: put it right, or give --hosts-file or --no-etc-hosts")
         return None
 
 
