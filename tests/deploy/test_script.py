@@ -373,6 +373,18 @@ def test_options_in_a_go_weshers_unit_are_not_lost_silently(
     assert pid == main_pid(with_go, AGENT)
 
 
+def there_and_back(with_go: Machine) -> None:
+    """Ours goes on where the Go wesher was, and is taken away; then that one runs again, and of it nothing is lost."""
+    before = with_go.snapshot("/var/lib/wesher")
+    done = SCRIPT.install(with_go, NOW, "--take-over")
+    assert done.status == 0, done
+    until(lambda: status(with_go), 20, "ours runs")
+    assert SCRIPT.uninstall(with_go).status == 0
+    assert "sleep" == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip()
+    users = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")}
+    assert differences(before, with_go.snapshot("/var/lib/wesher")).keys() <= users
+
+
 def test_a_go_wesher_that_stands_where_ours_will_is_kept_and_comes_back(with_go: Machine) -> None:
     """Its program and its unit, and a unit that is a link, are the only copies that there are."""
     unit, program = "/usr/local/lib/systemd/system/wesher.service", "/usr/local/bin/wesher"
@@ -383,28 +395,14 @@ def test_a_go_wesher_that_stands_where_ours_will_is_kept_and_comes_back(with_go:
     with_go.write(unit, GO_UNIT.replace("/usr/local/sbin", "/usr/local/bin"))
     with_go.good("systemctl", "daemon-reload")
     with_go.good("systemctl", "enable", "--now", AGENT)
-    before = with_go.snapshot("/var/lib/wesher")
-    done = SCRIPT.install(with_go, NOW, "--take-over")
-    assert done.status == 0, done
-    until(lambda: status(with_go), 20, "ours runs")
-    assert SCRIPT.uninstall(with_go).status == 0
-    assert "sleep" == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip()
-    users = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")}
-    assert differences(before, with_go.snapshot("/var/lib/wesher")).keys() <= users
+    there_and_back(with_go)
 
 
 def test_a_go_weshers_unit_that_is_a_link_comes_back(with_go: Machine) -> None:
     """`systemctl disable` takes such a link away."""
     with_go.good("systemctl", "disable", "--now", AGENT)
     with_go.good("sh", "-ec", f"mkdir -p /opt/go; mv {UNIT} /opt/go; systemctl enable --now /opt/go/wesher.service")
-    before = with_go.snapshot("/var/lib/wesher")
-    done = SCRIPT.install(with_go, NOW, "--take-over")
-    assert done.status == 0, done
-    until(lambda: status(with_go), 20, "ours runs")
-    assert SCRIPT.uninstall(with_go).status == 0
-    assert "sleep" == with_go.good("cat", f"/proc/{main_pid(with_go, AGENT)}/comm").strip()
-    users = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")}
-    assert differences(before, with_go.snapshot("/var/lib/wesher")).keys() <= users
+    there_and_back(with_go)
 
 
 # Kills the script before that one of its commands which changes something.

@@ -1,4 +1,5 @@
-"""A machine without a clock of its own that was off for days: it goes on from where it was, until its clock is set."""
+"""A machine whose clock is wrong by days until it is set: one that was off, without a clock of its own, goes on from
+where it was."""
 
 from __future__ import annotations
 
@@ -34,18 +35,24 @@ def problems(cluster: Cluster, machine: Machine) -> list[str]:
     return found
 
 
+def started_with_its_clock_off(cluster: Cluster, seconds: int) -> list[Machine]:
+    """A mesh of three, the last of which was off, and has run for a while since with its clock so far ahead."""
+    machines = start_mesh(cluster, 3)
+    machines[2].crash()
+    machines[2].step_clock(seconds)
+    cluster.run(5)
+    machines[2].start(machines[0])
+    cluster.run(100)
+    return machines
+
+
 @pytest.mark.parametrize("days", [2, 30])
 def test_a_clock_that_is_days_behind_is_named_and_when_it_is_set_all_is_well(days: int) -> None:
     """The members answer, and none is believed: that they did not answer would send an operator to the firewall."""
     with virtual_world():
         cluster = Cluster("a clock behind")
-        machines = start_mesh(cluster, 3)
+        machines = started_with_its_clock_off(cluster, -days * DAY)
         behind = machines[2]
-        behind.crash()
-        behind.step_clock(-days * DAY)
-        cluster.run(5)
-        behind.start(machines[0])
-        cluster.run(100)
         (problem,) = problems(cluster, behind)
         assert problem.startswith("not believed: ")
         assert problem.endswith(", more than a day ahead of this node's clock; set it, or theirs")
@@ -63,13 +70,7 @@ def test_a_clock_that_was_ahead_and_is_put_right_makes_nobody_invisible(hours: i
     """It began by its clock where the others' do not reach; as long as it stays there, they hear nothing of it."""
     with virtual_world():
         cluster = Cluster("a clock ahead")
-        machines = start_mesh(cluster, 3)
-        ahead = machines[2]
-        ahead.crash()
-        ahead.step_clock(hours * 3600)
-        cluster.run(5)
-        ahead.start(machines[0])
-        cluster.run(100)
-        ahead.step_clock(-hours * 3600)
+        machines = started_with_its_clock_off(cluster, hours * 3600)
+        machines[2].step_clock(-hours * 3600)
         cluster.converge(machines, within=WHOLE)
         cluster.end()
