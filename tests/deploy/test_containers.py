@@ -25,8 +25,7 @@ from tests.e2e.mesh import (
     pings_by_name,
     public_key,
 )
-from tests.e2e.test_split import Pinging
-from tests.lab import Lab, Node, until
+from tests.lab import Lab, Node, Pinging, until
 
 pytestmark = pytest.mark.timeout(900)  # the first of all may have to build the images
 
@@ -230,7 +229,10 @@ def test_a_new_agent_container_loses_no_packet(pair: tuple[Machine, Machine]) ->
     """Stopped, removed and started from the image again, and killed: key, peers, routes and names stay."""
     first, second = pair
     before = data_plane(first)
-    pings = [Pinging(second.node, own_address(first)), Pinging(first.node, own_address(second))]
+    pings = [
+        Pinging(second.node.start_program, own_address(first)),
+        Pinging(first.node.start_program, own_address(second)),
+    ]
 
     first.podman("stop", "--time=30", "agent")
     first.podman("rm", "agent")

@@ -3,7 +3,6 @@ helper goes, all goes."""
 
 import importlib.metadata
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -36,7 +35,7 @@ from tests.e2e.split import (
     start_split,
     start_wireguard,
 )
-from tests.lab import Daemon, Lab, Node, command_line, until
+from tests.lab import Daemon, Lab, Node, Pinging, command_line, until
 from tests.lab.lab import wesher_command
 
 pytestmark = pytest.mark.root
@@ -74,38 +73,15 @@ def one_line(daemon: Daemon, within: float = 10) -> tuple[int, str]:
     return code, line
 
 
-class Pinging:
-    """A hundred packets a second from a node through its tunnel, each answer noted."""
-
-    def __init__(self, node: Node, address: str) -> None:
-        self._ping = node.start_program("ping", "-n", "-i", "0.01", address)
-        until(lambda: self.answered, 5, "the first answers")
-
-    @property
-    def answered(self) -> set[int]:
-        """Numbers of the packets that were answered."""
-        return {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", self._ping.stdout_text())}
-
-    def go_on(self) -> None:
-        """Until half a second's worth of later packets has been answered."""
-        last = max(self.answered)
-        until(lambda: max(self.answered) >= last + 50, 5, "fifty more packets answered")
-
-    def losses(self) -> set[int]:
-        """End it; the numbers of packets without an answer, but for those under way just now."""
-        self._ping.signal(signal.SIGINT)
-        self._ping.wait(5)
-        answered = self.answered
-        print(f"{len(answered)} of the first {max(answered)} packets answered")
-        return set(range(1, max(answered) + 1)) - answered
-
-
 def test_no_packet_is_lost_while_the_agent_is_killed_stopped_upgraded_and_restarted(pair: tuple[Split, Node]) -> None:
     """A hundred packets a second through the tunnel; key, peers, routes and hosts file stay as they are."""
     split, second = pair
     first = split.node
     before = data_plane(first)
-    pings = [Pinging(second, status(first)["node"]["overlay_addr"]), Pinging(first, managed_names(first)[second.name])]
+    pings = [
+        Pinging(second.start_program, status(first)["node"]["overlay_addr"]),
+        Pinging(first.start_program, managed_names(first)[second.name]),
+    ]
 
     split.agent.signal(signal.SIGKILL)
     assert split.agent.wait(5) == -signal.SIGKILL

@@ -3,12 +3,14 @@
 from tests.lab.lab import Daemon, Lab, Node, wesher_command
 from tests.lab.namespaces import children, command_line, processes_in
 from tests.lab.nat import Nat
+from tests.lab.pinging import Pinging
 from tests.lab.until import bound, until
 
 __all__ = [
     "Lab",
     "Nat",
     "Node",
+    "Pinging",
     "Daemon",
     "until",
     "bound",

@@ -67,15 +67,15 @@ def wesher_command() -> str:
 
 
 class Daemon:
-    """A program running in a node, with its output kept in memory."""
+    """A program running in a node, which `nsenter ... --` as `inside` leads to, with its output kept in memory."""
 
-    def __init__(self, inside: Namespaces, argv: tuple[str, ...], env: Mapping[str, str]) -> None:
+    def __init__(self, inside: list[str], argv: tuple[str, ...], env: Mapping[str, str]) -> None:
         self.argv = argv
         self._stdout = os.memfd_create("stdout")
         self._stderr = os.memfd_create("stderr")
         # nsenter forks to reach the PID namespace, waits, and ends as its child ends: by the same status or signal
         self._nsenter = subprocess.Popen(
-            inside.enter(*argv),
+            [*inside, *argv],
             stdin=subprocess.DEVNULL,
             stdout=self._stdout,
             stderr=self._stderr,
@@ -216,7 +216,7 @@ class Node:
 
     def start_program(self, *argv: str, env: Mapping[str, str] | None = None) -> Daemon:
         """Start any program in the node."""
-        daemon = Daemon(self.inside, argv, env or {})
+        daemon = Daemon(self.inside.enter(), argv, env or {})
         self.daemons.append(daemon)
         return daemon
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.e2e.mesh import CLUSTER_KEY_TEXT
-from tests.lab import Lab, until
+from tests.lab import Daemon, Lab, until
 
 SHIPPED: Final = Path(__file__).parent.parent.parent / "dist" / "systemd"
 UNITS: Final = Path("/run/systemd/system")
@@ -107,6 +107,11 @@ def public_key(interface: str = "wgoverlay") -> str:
 def pings(name: str) -> bool:
     """Whether it answers one echo, by its name."""
     return subprocess.run(["ping", "-n", "-c1", "-W1", name], capture_output=True, check=False).returncode == 0
+
+
+def start_program(*argv: str) -> Daemon:
+    """Start any program here, as it is started in a node."""
+    return Daemon(["nsenter", f"--target={os.getpid()}", "--pid", "--net", "--"], argv, {})
 
 
 def stop(*units: str) -> None:

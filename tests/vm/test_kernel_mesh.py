@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.mesh import INTERFACE, has_nothing_left, managed_names, public_key, start, status
 from tests.e2e.split import PREPARE, start_agent, start_helper
-from tests.lab import Lab, Node, until
+from tests.lab import Lab, Node, Pinging, until
 
 pytestmark = pytest.mark.vm
 
@@ -69,16 +69,14 @@ def test_an_agent_is_killed_and_restarted_over_ipv6_and_no_ping_is_lost(pair: tu
     await_ping(second, first)
     key, old = public_key(first), index(first)
     target = managed_names(second)[first.name]
-    pings = second.start_program("ping", "-n", "-i", "0.2", target)
+    pings = Pinging(second.start_program, target, every=0.2)
 
     agent.signal(signal.SIGKILL)
     agent.wait(30)
     start_agent(first, *net, "--bind-addr", first.address6)
     until(lambda: status(first)["cluster"]["alive"] == 2, 20, "the new agent is in the mesh")
 
-    pings.signal(signal.SIGINT)
-    pings.wait(60)
-    assert " 0% packet loss" in pings.stdout_text()
+    assert pings.losses() == set()
     assert (key, old) == (public_key(first), index(first))
     assert set(managed_names(first)) == {second.name}
 

@@ -18,14 +18,13 @@ import pytest
 from security.privileges.asked import cannot_ask, stopped
 from tests.e2e.mesh import CLUSTER_KEY_TEXT, managed_names, start
 from tests.e2e.test_processes import descriptors, proc_status
-from tests.lab import Lab, Node, until
+from tests.lab import Lab, Node, Pinging, until
 from tests.vm import services
 from tests.vm.services import AGENT, HELPER, LAUNCHER, SOCKET, journal, main_pid, public_key, run, shown
 
 pytestmark = pytest.mark.vm
 
 NET_ADMIN = 1 << 12
-LOSS = re.compile(r"(\d+) packets transmitted, (\d+) received")
 
 
 @pytest.fixture(scope="module")
@@ -74,23 +73,17 @@ def test_the_pair_is_a_mesh_with_another_machine(pair: Node) -> None:
 def test_no_ping_is_lost_while_the_agent_is_killed_and_restarted(pair: Node) -> None:
     """Helper, key and tunnels stay; the manager starts the killed one again by itself."""
     helper, key, agent = main_pid(HELPER), public_key(), main_pid(AGENT)
-    ours = subprocess.Popen(["ping", "-n", "-i", "0.2", pair.name], stdout=subprocess.PIPE, text=True)
-    theirs = pair.start_program("ping", "-n", "-i", "0.2", managed_names(pair)["guest"])
+    pings = [
+        Pinging(services.start_program, pair.name, every=0.2),
+        Pinging(pair.start_program, managed_names(pair)["guest"], every=0.2),
+    ]
 
     os.kill(agent, signal.SIGKILL)
     until(lambda: main_pid(AGENT) not in (0, agent) and services.is_active(AGENT), 20, "it is back")
     run("systemctl", "restart", AGENT)
     until(lambda: services.status()["cluster"]["alive"] == 2, 20, "and in the mesh")
 
-    ours.send_signal(signal.SIGINT)
-    theirs.signal(signal.SIGINT)
-    said = ours.communicate(timeout=60)[0]
-    theirs.wait(60)
-    for words in (said, theirs.stdout_text()):
-        counted = LOSS.search(words)
-        assert counted is not None, words
-        print(counted[0])
-        assert counted[1] == counted[2] != "0", words
+    assert [set(), set()] == [pinging.losses() for pinging in pings]
     assert (helper, key) == (main_pid(HELPER), public_key())
 
 
