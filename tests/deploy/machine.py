@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -93,7 +94,8 @@ class Machine:
         self._directory, self.layers, self.srv = directory, layers, srv
         self._log = (directory / "console").open("w")
         self._outer = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--propagation", "private", "--fork", "--kill-child=KILL", "--",
+            ["setpriv", "--pdeathsig=KILL",  # however the test ends, its machine ends with it
+             "unshare", "--mount", "--pid", "--propagation", "private", "--fork", "--kill-child=KILL", "--",
              "bash", "-euc", _ENTER, "machine", directory, ":".join(map(str, layers)), srv, *options],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
@@ -177,6 +179,25 @@ class Machine:
         return (self.written, *self.layers)
 
 
+def _locked(directory: Path) -> int:
+    """A descriptor that holds a lock on it for as long as this process lives; BlockingIOError if another's does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _clear_away_killed_runs() -> None:
+    """A killed one could not remove its directory, which is a gigabyte; its lock is gone with it."""
+    for directory in CACHE.glob("run-*"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            os.close(_locked(directory))
+            shutil.rmtree(directory)
+
+
 def differences(before: Snapshot, after: Snapshot) -> dict[str, tuple[object, object]]:
     """What is not the same, by name: before and after, None where there was nothing."""
     return {
@@ -220,11 +241,16 @@ class Workshop:
             if not self._base.is_dir():
                 self._make()
             fcntl.flock(self._lock, fcntl.LOCK_SH)
-        self._directory = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
+        with (CACHE / "lock-runs").open("w") as runs:
+            fcntl.flock(runs, fcntl.LOCK_EX)  # nobody takes this one for a killed one's before it is locked
+            _clear_away_killed_runs()
+            self._directory = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
+            self._mine = _locked(self._directory)
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._directory)
+        os.close(self._mine)
         self._lock.close()
 
     def _make(self) -> None:
