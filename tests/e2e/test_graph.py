@@ -71,6 +71,7 @@ def test_a_cut_shows_who_does_not_see_whom(make_lab: Callable[[int], Lab]) -> No
     lab.partition([one, two], [three])
     until(lambda: states(one)["node3"] == "failed", 30, "failed to one side")
     until(lambda: set(states(three).values()) == {"failed"}, 60, "failed to the other")
+    until(lambda: states(two)["node3"] == "failed", 10, "to both of them")
     assert rows(two) == {"node1": ["alive", "alive", "failed"], "node2": ["alive", "alive", "failed"], "node3": None}
     told = text(one)
     assert any(line.startswith("node3 has not answered: ") for line in told)

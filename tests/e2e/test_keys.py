@@ -46,6 +46,13 @@ def keys_of(node: Node) -> set[str]:
     return {file["ClusterKey"], *(key["Key"] for key in file["Wesher"].get("Keys", []))}
 
 
+def everybody_seals(node: Node) -> bool:
+    """Whether the node knows that all have both keys of a rotation, and that all seal with the new one."""
+    found = {key["part"]: key for key in listed(node)["keys"]}
+    has_all = found.keys() == {"seals", "going"} and not any(key["without"] for key in found.values())
+    return has_all and not found["seals"]["not_sealing"]
+
+
 def test_a_new_key_is_everybodys_and_nobody_is_lost_by_it(layout: Layout, make_lab: Callable[[int], Lab]) -> None:
     """Both keys are held for the grace, the new one is in use everywhere, and no log has either."""
     nodes = make_lab(3).nodes
@@ -63,10 +70,7 @@ def test_a_new_key_is_everybodys_and_nobody_is_lost_by_it(layout: Layout, make_l
     assert new != CLUSTER_KEY_TEXT
     for node in nodes:
         assert keys_of(node) == {new, CLUSTER_KEY_TEXT}
-        found = {key["part"]: key for key in listed(node)["keys"]}
-        assert found.keys() == {"seals", "going"}
-        assert not any(key["without"] for key in found.values())
-        assert not found["seals"]["not_sealing"]
+        until(lambda n=node: everybody_seals(n), 5, f"{node.name} has heard that all use it")
         since = {peer["name"]: peer["since_s"] for peer in status(node)["peers"]}
         assert all(since[name] >= before[node.name][name] for name in since), "somebody was thought dead"
     await_mesh(nodes)
@@ -189,7 +193,7 @@ def test_a_leaked_key_is_replaced_by_hand_on_every_node_at_once(make_lab: Callab
     assert told.stdout.endswith("and no other: it hears nobody who does not have it too\n")
     assert keys_of(first) == {text}
     until(lambda: states(first)[second.name] == "failed", 30, "the first hears the second no more")
-    assert first.ping(second.name)
+    until(lambda: first.ping(second.name), 5, "the tunnel carries")
     second.wesher("key", "rotate", "--key-file", "/run/new.key")
     await_mesh(nodes)
     for node in nodes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, bound, processes_in, until
+from tests.lab import Lab, bound, command_line, processes_in, until
 from tests.lab.ci import needs
 from tests.lab.namespaces import direct_children, is_stopped, namespace_of
 
@@ -181,6 +181,7 @@ def test_a_daemons_processes_are_found_by_their_host_pids(lab: Lab) -> None:
     """The main process keeps its pid over exec; children and grandchildren are listed with their command lines."""
     daemon = lab.nodes[0].start_program("sh", "-c", "sleep 1001 & sh -c 'sleep 1002; true' & exec sleep 1003")
     until(lambda: {"1001", "1002"} <= {argv[-1] for argv in daemon.children().values()}, 2, "both children run")
+    until(lambda: command_line(daemon.pid) == ["sleep", "1003"], 2, "and what it has become")
     assert lab.nodes[0].inside.processes() == {daemon.pid: ["sleep", "1003"], **daemon.children()}
     with pytest.raises(LookupError):
         _ = daemon.agent_pid
@@ -274,15 +275,15 @@ def test_a_node_added_later_is_on_the_same_network(lab: Lab) -> None:
     """add_node plugs a fourth machine into the running lab."""
     newcomer = lab.add_node()
     assert newcomer.name == "node4"
-    assert newcomer.ping(lab.nodes[0].address)
+    until(lambda: newcomer.ping(lab.nodes[0].address), 2, "it pings another")
 
 
 @root
 def test_two_labs_at_once_do_not_meet(make_lab: Callable[[int], Lab]) -> None:
     """Two labs use the same names and addresses on two networks."""
     small, large = make_lab(1), make_lab(2)
+    until(lambda: large.nodes[0].ping(large.nodes[1].address), 2, "those of one lab meet")
     assert not small.nodes[0].ping(large.nodes[1].address)
-    assert large.nodes[0].ping(large.nodes[1].address)
 
 
 @root

@@ -33,7 +33,7 @@ from tests.e2e.mesh import (
     status,
 )
 from tests.e2e.split import PREPARE, as_user, start_agent, start_helper, start_split, start_wireguard
-from tests.lab import Daemon, Lab, Node, children, command_line, until, wesher_command
+from tests.lab import Daemon, Lab, Node, bound, children, command_line, until, wesher_command
 
 pytestmark = pytest.mark.root
 
@@ -158,7 +158,8 @@ def test_a_helper_of_its_own_never_takes_over_an_interface_of_the_name(
 def test_a_failed_members_tunnel_is_kept_for_the_time_given(make_lab: Callable[[int], Lab]) -> None:
     """`status` says failed at once; peer, route and hosts line go only after --retain-failed, or at once with 0."""
     patient, hasty, victim = nodes = make_lab(3).nodes
-    start(patient, "--retain-failed", "5")
+    retained = int(bound(5))
+    start(patient, "--retain-failed", str(retained))
     start(hasty, "--join", patient.address, "--retain-failed", "0")
     running = start(victim, "--join", patient.address)
     await_mesh(nodes)
@@ -172,7 +173,7 @@ def test_a_failed_members_tunnel_is_kept_for_the_time_given(make_lab: Callable[[
     assert key in peer_keys(patient)
     assert address in overlay_routes(patient)
     assert managed_names(patient)[victim.name] == address
-    until(lambda: key not in peer_keys(patient), 8, "who retains for 5 s drops it later")
+    until(lambda: key not in peer_keys(patient), 8, f"who retains for {retained} s drops it later")
     until(lambda: address not in overlay_routes(patient) and victim.name not in managed_names(patient), 1, "all of it")
     assert states(patient)[victim.name] == "failed"
 
@@ -286,7 +287,7 @@ def test_hanging_up_ends_nobody(pair: tuple[Node, Running, Node]) -> None:
     until(lambda: running.stderr_text().count("other options need a restart") == 2, 5, "it is said again")
     assert running.alive()
     assert key == public_key(node)
-    assert node.ping(other.name)
+    until(lambda: node.ping(other.name), 5, "the tunnel carries")
 
 
 def test_an_agent_that_joins_nobody_detaches_and_leaves_alike(make_lab: Callable[[int], Lab]) -> None:

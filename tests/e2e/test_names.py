@@ -30,7 +30,7 @@ def test_the_later_of_two_nodes_with_one_name_is_told_so(make_lab: Callable[[int
         "where that was this node's own address before, wait a minute"
     )
     until(lambda: status(later)["problems"] == [problem], 15, "it is told")
-    assert daemon.stderr_text().count(problem) == 1
+    until(lambda: daemon.stderr_text().count(problem) == 1, 5, "its log too")
     check = later.wesher("status", "--check", check=False)
     assert (check.returncode, problem in check.stdout) == (4, True)
     assert status(earlier)["problems"] == status(first)["problems"] == []

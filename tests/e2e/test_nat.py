@@ -71,7 +71,7 @@ def test_the_keepalive_keeps_a_mapping_open_that_only_the_hidden_node_can_open(
     for address in ("192.168.77.202", "192.168.77.203"):
         nat.map_tunnels(address)
         until(lambda a=address: endpoint(other, hidden) == f"{a}:51820", 10, f"it is found at {address}")
-    assert other.ping(hidden.name)
+    until(lambda: other.ping(hidden.name), 5, "the tunnel carries")
 
 
 def test_an_endpoint_that_was_learned_is_not_overwritten(make_lab: Callable[[int], Lab], layout: Layout) -> None:

@@ -182,7 +182,8 @@ def test_a_suffix_keeps_all_names_within_it(make_lab: Callable[[int], Lab], layo
     until(lambda: set(managed_names(first)) == {"node2.mesh.example", "db.Mesh.example"}, 10, "two names stand there")
     assert refusals(first) == {"db.elsewhere.example": ("", "name lies outside --hosts-suffix")}
     assert first.resolve("node2.mesh.example") == derive(ip_network("10.0.0.0/8"), b"node2", 0).compressed
-    assert {"node1", "db.Mesh.example", "db.elsewhere.example"} == set(managed_names(plain))
+    everybody = {"node1", "db.Mesh.example", "db.elsewhere.example"}
+    until(lambda: everybody == set(managed_names(plain)), 10, "all stand there without it")
     outsider = peers(first)["db.elsewhere.example"]["overlay_addr"]
     until(lambda: first.ping(outsider), 5, "the one outside is reached by its address")
 
@@ -461,7 +462,7 @@ def test_the_daemon_can_be_called_by_its_command(node: Node, words: tuple[str, .
     daemon = node.start(*words, "--user", USERS, "--cluster-key-file", KEY_FILE)
 
     until(lambda: status(node), 10, "up")
-    assert ("INFO agent: " in daemon.stderr_text()) == (words != ("agent",))
+    until(lambda: ("INFO agent: " in daemon.stderr_text()) == (words != ("agent",)), 10, "the level is heard")
 
 
 def test_every_line_of_a_json_log_is_json(node: Node) -> None:

@@ -27,7 +27,7 @@ from tests.hostile.case import Case, Ending, put, table
 from tests.hostile.cast import GAMMA
 from tests.hostile.liar import At, HungUp, Liar
 from tests.hostile.stage import Stage
-from tests.lab import until
+from tests.lab import bound, until
 
 pytestmark = pytest.mark.root
 
@@ -88,11 +88,12 @@ def test_going(stage: Stage, case: Case) -> None:
 
 def test_without_an_agent_all_goes_when_the_time_is_up(stage: Stage) -> None:
     """A liar that hangs up for ever keeps nothing in force."""
-    stage.serve("--linger", "1")
+    linger = int(bound(3))
+    stage.serve("--linger", str(linger))
     stage.connect(At.CONFIGURED).close()
     assert not stage.ours().is_nothing
     until(lambda: stage.ours().is_nothing, 10, "everything is down")
-    assert "WARNING helper: no agent came back within 1 s: taking everything down" in stage.said()
+    assert f"WARNING helper: no agent came back within {linger} s: taking everything down" in stage.said()
     stage.assert_at_rest()
 
 

@@ -44,7 +44,7 @@ def test_two_go_peers_see_each_other_come_change_and_go(peers: GoPeers, loopback
     first = peers.start("a", loopback.address(), loopback.port, **QUICK)
     other = peers.start("b", loopback.address(), loopback.port, join=[first.endpoint], **QUICK)
     first.await_event("join", name="b", addr=other.address)
-    assert first.members().keys() == other.members().keys() == {"a", "b"}
+    until(lambda: first.members().keys() == other.members().keys() == {"a", "b"}, 5, "each has both")
 
     changed = WesherMeta.of("b")
     other.announce(changed)

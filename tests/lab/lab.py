@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.lab.namespaces import ENV, Namespaces, children, direct_children, is_stopped, run_to_end
+from tests.lab.until import bound, until
 
 PRIVATE = ("/run", "/var/lib", "/tmp", "/dev/shm")
 VENVS = ("/var/cache/wesher/dev", "/var/cache/wesher/run")  # made by dist/setup.sh
@@ -133,17 +134,19 @@ class Daemon:
             self._nsenter.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL for the main process, and wait for its end."""
+        """SIGKILL for the main process, and wait for its end and that of its descendants, which it is that of."""
+        family = [self.pid, *self.children()]
         self.signal(signal.SIGKILL)
         self.wait(5)
+        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in family), 5, "its processes are gone")
 
     def _await(self, condition: Callable[[], bool]) -> None:
         while self.alive() and not condition():
             time.sleep(0.001)
 
     def wait(self, timeout: float) -> int:
-        """The main process's exit status; minus the signal's number if one ended it."""
-        return self._nsenter.wait(timeout=timeout)
+        """The main process's exit status; minus the signal's number if one ended it. `timeout` is as until()'s."""
+        return self._nsenter.wait(timeout=bound(timeout))
 
     def alive(self) -> bool:
         """Whether the main process still runs."""
@@ -166,7 +169,7 @@ class Daemon:
     def close(self) -> None:
         """Forget it and its output, once the node is gone."""
         self._nsenter.send_signal(signal.SIGCONT)
-        self._nsenter.wait(timeout=30)
+        self.wait(30)
         os.close(self._stdout)
         os.close(self._stderr)
 
@@ -200,8 +203,8 @@ class Node:
         self.inside.ip("link set dev lo up", f"address add {self.address}/24 dev eth0", *ipv6, "link set dev eth0 up")
 
     def run(self, *argv: str, check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-        """Run a command in the node to its end."""
-        status, out, err = run_to_end(self.inside.enter(*argv), timeout)
+        """Run a command in the node to its end. `timeout` is as until()'s."""
+        status, out, err = run_to_end(self.inside.enter(*argv), bound(timeout))
         if check and status != 0:
             raise AssertionError(f"{self.name}: {shlex.join(argv)}: exit {status}: {out}{err}")
         return subprocess.CompletedProcess(argv, status, out, err)

@@ -9,6 +9,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.lab.until import bound
+
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
 """What programs in the lab get: nothing of the caller's environment reaches them unasked."""
 
@@ -62,7 +64,7 @@ class Namespaces:
     def _in_network(self, *argv: str, stdin: str = "") -> None:
         command = ["nsenter", f"--target={self.pid}", "--net", "--", *argv]
         done = subprocess.run(
-            command, input=stdin, env=ENV, cwd="/", text=True, capture_output=True, timeout=30, check=False
+            command, input=stdin, env=ENV, cwd="/", text=True, capture_output=True, timeout=bound(30), check=False
         )
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()} {stdin}")
@@ -79,7 +81,7 @@ class Namespaces:
         for stream in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             if stream is not None:
                 stream.close()
-        self._holder.wait(timeout=30)
+        self._holder.wait(timeout=bound(30))
 
 
 def run_to_end(nsenter: list[str], timeout: float) -> tuple[int, str, str]:

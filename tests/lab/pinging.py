@@ -34,7 +34,7 @@ class Pinging:
         """Go on, then end it; the numbers of packets without an answer, but for those under way at the end."""
         self.go_on()
         self._ping.signal(signal.SIGINT)
-        self._ping.wait(60)
+        self._ping.wait(5)
         answered = self.answered
         print(f"{len(answered)} of the first {max(answered)} packets answered")
         return set(range(1, max(answered) + 1)) - answered

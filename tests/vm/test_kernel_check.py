@@ -38,7 +38,7 @@ def check(node: Node, *by: str) -> tuple[int, dict[str, tuple[str, str]]]:
 def check_with(node: Node, *options: str, by: tuple[str, ...] = ()) -> tuple[int, dict[str, tuple[str, str]]]:
     """The same, of a start with these options."""
     before = node.run("sh", "-c", EVERYTHING).stdout
-    done = node.run(*by, WESHER, "check", "--json", "--user", USERS, *options, check=False, timeout=60)
+    done = node.run(*by, WESHER, "check", "--json", "--user", USERS, *options, check=False)
     assert node.run("sh", "-c", EVERYTHING).stdout == before
     return done.returncode, {f["what"]: (f["level"], f["text"]) for f in json.loads(done.stdout)["findings"]}
 

@@ -127,7 +127,7 @@ def test_without_a_linger_time_everything_is_down_at_once(start: Start) -> None:
 
 def test_an_agent_that_comes_back_in_time_ends_the_wait(start: Start) -> None:
     """However often; its tunnels are not taken down under it."""
-    serving = start(0.3)
+    serving = start(300.0)
     for _ in range(3):
         serving.connect().configure(A).hang_up()
     agent = serving.connect()
