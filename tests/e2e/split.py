@@ -74,11 +74,12 @@ class Split:
         self.helper.signal(number)
 
     def kill(self) -> None:
-        """SIGKILL for all three: the machine is gone."""
-        for daemon in (self.helper, self.agent, self.wireguard):
+        """SIGKILL for all three: the machine is gone. The agent first, which would end by itself after the helper."""
+        gone = (self.agent, self.helper, self.wireguard)
+        for daemon in gone:
             if daemon.alive():
                 daemon.signal(signal.SIGKILL)
-        for daemon in (self.helper, self.agent, self.wireguard):
+        for daemon in gone:
             daemon.wait(5)
 
     def wait(self, timeout: float) -> int:

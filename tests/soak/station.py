@@ -149,11 +149,12 @@ class Station:
         self._collect(TAKES[self.layout][program], "killed")
 
     def crash(self) -> None:
-        """SIGKILL for everything, as if the power were gone."""
+        """SIGKILL for everything, as if the power were gone; the agent first, which would end by itself after its
+        helper."""
         self.is_up = False
-        for life in self._lives.values():
-            if life.daemon.alive():
-                life.daemon.signal(signal.SIGKILL)
+        for role in ("agent", "helper", "wireguard-go", "wesher"):
+            if role in self._lives and self._lives[role].daemon.alive():
+                self._lives[role].daemon.signal(signal.SIGKILL)
         self._collect(tuple(self._lives), "killed")
 
     def _collect(self, roles: Sequence[str], ending: str) -> None:
