@@ -73,7 +73,7 @@ def around(node: Node, silent: Collection[Endpoint] = (), seed: int = 1) -> tupl
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for for long."""
-    monkeypatch.setattr(looking, "WITHIN", 0.05)
+    monkeypatch.setattr(looking, "WITHIN", 1.0)
 
 
 def test_everybody_else_is_asked_once():
@@ -99,9 +99,9 @@ def test_who_does_not_answer_holds_up_nobody_for_long(short):
     silent = [endpoint(number) for number in range(2, 2 + AT_ONCE)]
     found, adapter = around(knowing(*range(2, 2 + 2 * AT_ONCE)), silent)
     failures = [view.failure for view in found.values()]
-    waited = failures.count("no answer in 0.05 s")
+    waited = failures.count("no answer in 1 s")
     assert waited == AT_ONCE == len([to for to in adapter.looked_at if to in silent])
-    assert set(failures) <= {"", "no answer in 0.05 s", "not asked: too many were slow"}
+    assert set(failures) <= {"", "no answer in 1 s", "not asked: too many were slow"}
     assert len(adapter.looked_at) + failures.count("not asked: too many were slow") == len(found)
 
 
