@@ -71,9 +71,7 @@ from wesher.swim.event import (
 )
 from wesher.swim.event import Event as SwimEvent
 from wesher.swim.node import Identity, Node
-from wesher.swim.succession import PATIENCE
 from wesher.wire.keyring import Keyring
-from wesher.wire.messages import NodeState
 
 BEAT: Final = 5.0
 """Seconds between two signs of life to the helper, and through it to a watchdog."""
@@ -129,7 +127,7 @@ class Agent:
         self._announcing = Announcing(node, form, self._meta, gossip.settle, self._saving.changed)
         self._following = Following(config, node, self._remembered, lambda: self._standing.address, gossip.settle)
         # What the helper is told.
-        self._retained = Retained(config.retain_failed)
+        self._retained = Retained(config.retain_failed, node.is_claimed)
         self._retained.adopt(saved_peers(saved.nodes, alive_since=seconds_since_2020() - config.retain_failed))
         self._retained.adopt(standing.in_force.values())
         self._peers = Peers(helper, standing.policy(), node.members, self._retained, standing.in_force)
@@ -351,8 +349,6 @@ class Agent:
                 log.info("member %s: %s", ascii(member.name), type(event).__name__.lower())
                 if isinstance(event, Joined):
                     self._dialling.joined(member.endpoint)
-                if member.state is NodeState.LEFT and self._node.is_claimed(member.name):
-                    self._retained.expect(member.name, monotonic() + PATIENCE)
                 self._peers.change()
                 self._moving.changed()
                 self._saving.changed()

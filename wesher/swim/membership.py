@@ -100,7 +100,9 @@ class Membership:
     def update_meta(self, meta: bytes) -> None:
         """Announce new metadata, between two addresses only when it arrives."""
         if self._relocation.under_way:
-            self._members.put(replace(self.me, meta=meta))
+            self._members.put(
+                replace(self.me, meta=meta, incarnation=self._next_incarnation())
+            )  # outbids what was told
         else:
             self._announce(meta, self._next_incarnation())
 
@@ -121,16 +123,12 @@ class Membership:
 
     def move(self, addr: bytes, confidants: Collection[str], now: float) -> None:
         """Leave where we were; we enter at `addr` when that is known. The `confidants` hear of both now."""
-        leave = Dead(self.me.incarnation, self._identity.name, self._identity.name)
         if self._relocation.begin(now):
-            self._bury(self.me, leave, now)
+            self._bury(self.me, Dead(self.me.incarnation, self._identity.name, self._identity.name), now)
         else:  # what they were told before is to be outbid
             self._members.put(replace(self.me, incarnation=self._next_incarnation()))
         self._identity.move(addr)
-        arrival = replace(self.me.as_alive(), addr=addr, incarnation=self._next_incarnation())
-        for member in self._members:
-            if member.is_live and member.name in confidants:
-                self._outbox.send_only(member.endpoint, leave, arrival)
+        self._confide(confidants, now)
 
     def forget(self, name: str, now: float) -> None:
         """Have everybody forget `name` and every life of it until today; nothing comes of it where it is alive."""
@@ -203,9 +201,11 @@ class Membership:
                 self._take_dead(Dead(member.incarnation, name, self._identity.name), now)
         for name in self._succession.due(now):
             self._look_after(name, now)
-        if now >= self._relocation.deadline:
+        if now >= self._relocation.arrival:
             self._relocation.end()
             self.enter(self.me.meta, self._next_incarnation(), now)
+        elif now >= self._relocation.telling:
+            self._confide(self._relocation.confidants, now)
 
     def _take_alive(self, news: Alive, now: float, *, vacant: bool = False) -> None:
         if not speaks_our_protocol(news.vsn, self._identity.vsn):
@@ -307,6 +307,15 @@ class Membership:
     @property
     def _leaving(self) -> bool:
         return self.me.state is NodeState.LEFT
+
+    def _confide(self, confidants: Collection[str], now: float) -> None:
+        """Tell the `confidants` among the living of our leave and our arrival in one packet."""
+        leave = self.me.as_dead(self._identity.name)
+        arrival = replace(self.me.as_alive(), addr=self._identity.addr, incarnation=self._next_incarnation())
+        for member in self._members:
+            if member.is_live and member.name in confidants:
+                self._outbox.send_only(member.endpoint, leave, arrival)
+        self._relocation.told(confidants, now)
 
     def _refute(self, accused: int) -> None:
         """Outbid whatever was said about us. Being accused hints that we are slow to answer."""

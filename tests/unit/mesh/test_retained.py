@@ -13,9 +13,10 @@ from privhelper.addressing import derive
 from privhelper.protocol import Peer
 from tests.unit.mesh.members import NET, POLICY, RIVALS, TINY, key, member, metadata
 from wesher.mesh.desired import desired
-from wesher.mesh.retained import CONFIRM_WITHIN, Retained, saved_peers
+from wesher.mesh.retained import CONFIRM_WITHIN, ELSEWHERE_WITHIN, Retained, saved_peers
 from wesher.mesh.saved_state import LastSeen, SavedNode
 from wesher.swim.member import Member
+from wesher.swim.succession import PATIENCE
 from wesher.wire.messages import NodeState
 
 ALIVE, SUSPECT, DEAD, LEFT = NodeState.ALIVE, NodeState.SUSPECT, NodeState.DEAD, NodeState.LEFT
@@ -38,56 +39,77 @@ def died(name: str = "a", at: float = 0.0) -> Member:
     return member(name, state=DEAD, since=at)
 
 
+def nobody_moves(keep: float = KEEP) -> Retained:
+    """Where nobody is announced elsewhere."""
+    return Retained(keep, lambda name: False)
+
+
 def failed_at_zero(keep: float = KEEP) -> Retained:
     """After a time 0 at which a, in force, died."""
-    retained = Retained(keep)
+    retained = nobody_moves(keep)
     retained.update([ME, died(), member("b")], IN_FORCE, 0.0)
     return retained
 
 
 def adopting(*peers: Peer) -> Retained:
     """At the start of a run."""
-    retained = Retained(KEEP)
+    retained = nobody_moves()
     retained.adopt(peers)
     return retained
 
 
-# --- members that move
+# --- members that leave, perhaps to come back elsewhere
 
 
-def moving(until: float = 15.0) -> tuple[Retained, Member]:
-    """A member that has left, to come back elsewhere by then; and how gossip has it."""
-    retained, left = Retained(KEEP), member("a", state=LEFT)
-    retained.expect("a", until)
+def leaving(claimed: tuple[str, ...] = ()) -> tuple[Retained, Member]:
+    """A member that left at 1.0, of those who are announced elsewhere or not; and how gossip has it."""
+    retained, left = Retained(KEEP, claimed.__contains__), member("a", state=LEFT, since=1.0)
     assert retained.update([ME, left, member("b")], IN_FORCE, 1.0) == (A,)
     return retained, left
 
 
-def test_a_member_that_has_left_to_come_back_elsewhere_keeps_its_peer_meanwhile():
-    """Until the time is up."""
-    retained, left = moving()
-    assert retained.next_change() == 15.0
-    assert retained.update([ME, left], IN_FORCE, 14.9) == (A,)
-    assert retained.update([ME, left], IN_FORCE, 15.0) == ()
+def test_a_member_that_has_left_keeps_its_peer_for_as_long_as_it_may_be_announced_elsewhere():
+    """What says so may have been overtaken by the leave."""
+    retained, left = leaving()
+    assert retained.next_change() == 1.0 + ELSEWHERE_WITHIN
+    assert retained.update([ME, left], IN_FORCE, 0.9 + ELSEWHERE_WITHIN) == (A,)
+    assert retained.update([ME, left], IN_FORCE, 1.0 + ELSEWHERE_WITHIN) == ()
     assert retained.next_change() is None
 
 
-@pytest.mark.parametrize("known", [[member("a")], [], [member("a", state=DEAD)], [member("a", state=SUSPECT)]])
-def test_whatever_else_becomes_of_who_moves_ends_that(known):
-    """It is back, or forgotten, or has come back and died: the next leave is one like others."""
-    retained, left = moving()
-    died = bool(known) and known[0].state is DEAD
-    assert retained.update([ME, *known], IN_FORCE, 2.0) == ((A,) if died else ())
-    assert retained.update([ME, left], IN_FORCE, 3.0) == ()
+def test_a_member_that_has_left_and_is_announced_elsewhere_keeps_its_peer_until_that_counts():
+    """Or for as long as it may take, whether the announcement came with the leave or after it."""
+    retained, left = leaving(claimed=("a",))
+    assert retained.next_change() == 1.0 + PATIENCE
+    assert retained.update([ME, left], IN_FORCE, 0.9 + PATIENCE) == (A,)
+    assert retained.update([ME, left], IN_FORCE, 1.0 + PATIENCE) == ()
+    assert retained.next_change() is None
+
+    claimed: list[str] = []
+    late = Retained(KEEP, claimed.__contains__)
+    assert late.update([ME, left], IN_FORCE, 1.0) == (A,)
+    claimed.append("a")
+    assert late.update([ME, left], IN_FORCE, 1.0 + ELSEWHERE_WITHIN) == (A,)
+    claimed.clear()  # it was another, and the one who has left does not answer
+    assert late.update([ME, left], IN_FORCE, 2.0 + ELSEWHERE_WITHIN) == ()
 
 
-def test_who_moves_and_is_forgotten_or_no_longer_in_force_is_not_kept():
+@pytest.mark.parametrize("known", [[member("a")], [], [member("a", state=SUSPECT)]])
+def test_who_is_back_or_no_longer_known_is_not_kept_for_having_left(known):
+    """Its own record counts, or it is over."""
+    retained, _ = leaving(claimed=("a",))
+    assert retained.update([ME, *known], IN_FORCE, 1.1) == ()
+
+
+def test_who_has_left_and_is_forgotten_or_no_longer_in_force_is_not_kept():
     """As it is with those who failed."""
-    retained, left = moving()
-    assert retained.update([ME, left], {"b": B}, 2.0) == ()
-    retained, left = moving()
+    retained, left = leaving()
+    assert retained.update([ME, left], {"b": B}, 1.1) == ()
+    assert retained.update([ME, left], {"b": B}, 1.2) == ()
+    retained, left = leaving()
     retained.forget("a")
-    assert retained.update([ME, left], IN_FORCE, 2.0) == ()
+    assert retained.update([ME, left], IN_FORCE, 1.1) == ()
+    assert retained.update([ME, left], IN_FORCE, 1.2) == ()
 
 
 # --- members that died
@@ -106,7 +128,7 @@ def test_a_member_that_died_is_kept_for_its_time_and_beyond_being_reaped():
 
 def test_time_counts_from_the_death():
     """Not from when the agent came to look at it."""
-    retained = Retained(KEEP)
+    retained = nobody_moves()
     assert retained.update([died(at=100.0)], IN_FORCE, 150.0) == (A,)
     assert retained.next_change() == 100.0 + KEEP
 
@@ -120,12 +142,12 @@ def test_a_slow_helper_gives_nobody_a_second_time():
 
 def test_nothing_is_kept_where_that_is_not_wanted():
     """--retain-failed 0."""
-    assert Retained(0.0).update([died()], IN_FORCE, 0.0) == ()
+    assert nobody_moves(0.0).update([died()], IN_FORCE, 0.0) == ()
 
 
 def test_who_was_never_in_force_is_not_kept():
     """There is no peer to keep."""
-    assert Retained(KEEP).update([died("c")], IN_FORCE, 0.0) == ()
+    assert nobody_moves().update([died("c")], IN_FORCE, 0.0) == ()
 
 
 @pytest.mark.parametrize("state", [ALIVE, SUSPECT])
@@ -138,7 +160,7 @@ def test_a_member_that_returns_speaks_for_itself(state):
     assert retained.next_change() == 100.0 + KEEP
 
 
-@pytest.mark.parametrize("retained", [Retained(KEEP), failed_at_zero()])
+@pytest.mark.parametrize("retained", [nobody_moves(), failed_at_zero()])
 def test_who_leaves_goes_at_once(retained):
     """It said so itself."""
     assert retained.update([member("a", state=LEFT)], IN_FORCE, 1.0) == ()
@@ -147,8 +169,8 @@ def test_who_leaves_goes_at_once(retained):
 
 def test_a_live_member_without_a_peer_is_not_kept_for_it():
     """Whoever is live and refused was not failed."""
-    assert Retained(KEEP).update([member("a", meta=b"x")], IN_FORCE, 0.0) == ()
-    assert Retained(KEEP).update([ME], IN_FORCE, 0.0) == ()
+    assert nobody_moves().update([member("a", meta=b"x")], IN_FORCE, 0.0) == ()
+    assert nobody_moves().update([ME], IN_FORCE, 0.0) == ()
 
 
 def test_who_has_lost_its_place_does_not_come_back():
@@ -306,8 +328,8 @@ a_step = st.tuples(
 @settings(deadline=None)
 @given(st.lists(a_rival_record(), max_size=5, unique_by=lambda m: m.name), st.lists(a_step, max_size=15))
 def test_nobody_is_kept_against_what_gossip_says_and_nobody_for_ever(before, steps):
-    """Through any history: no live or left name is kept, none longer than its time, and in the end none at all."""
-    retained, now, members = Retained(KEEP), 0.0, []
+    """Through any history: no live name is kept, none longer than its time, and in the end none at all."""
+    retained, now, members = nobody_moves(), 0.0, []
     in_force = {p.name: p for p in desired([replace(m, state=ALIVE) for m in before], TINY_POLICY, {}).peers}
     retained.adopt(in_force.values())
     last_seen = dict.fromkeys(RIVALS, 0.0)
@@ -321,9 +343,10 @@ def test_nobody_is_kept_against_what_gossip_says_and_nobody_for_ever(before, ste
         kept = retained.update(members, in_force, now)
         names = {p.name for p in kept}
         assert len(names) == len(kept)
-        assert names == retained.failed | retained.adopted
+        left = names - retained.failed - retained.adopted
+        assert left <= {m.name for m in members if m.state is LEFT}
         assert names <= in_force.keys() - {forgotten}
-        assert not names & {m.name for m in members if m.state is not DEAD}
+        assert not (names - left) & {m.name for m in members if m.state is not DEAD}
         last_seen |= {m.name: now for m in members}
         assert all(now < last_seen[name] + KEEP for name in retained.failed)
         in_force = {p.name: p for p in desired(members, TINY_POLICY, in_force, kept).peers[: TINY_POLICY.max_peers]}

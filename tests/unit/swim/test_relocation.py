@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -14,7 +15,7 @@ from wesher.swim.event import Conflict, Gone, Joined, LeaveFinished
 from wesher.swim.io import Endpoint
 from wesher.swim.member import Identity
 from wesher.swim.node import Node
-from wesher.swim.relocation import SPREADING, Relocation
+from wesher.swim.relocation import SPREADING, TELL_EVERY, Relocation
 from wesher.wire.codec import encode
 from wesher.wire.messages import Alive, Dead, Message, NodeState, Ping, Suspect
 
@@ -72,7 +73,7 @@ def test_between_the_two_nothing_makes_it_announce_itself():
     assert waiting(node) == []
     node.set_calendar(TODAY, START + 1)
     node.handle_timer(START + SPREADING)
-    assert encode(Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"newer")) in waiting(node)
+    assert encode(Alive(TODAY + 2, "a", THERE.ip.packed, PORT, b"newer")) in waiting(node)
 
 
 def test_a_second_change_meanwhile_only_changes_where_it_arrives():
@@ -145,8 +146,12 @@ def test_a_relocation_is_begun_once():
     assert relocation.begin(START)
     assert not relocation.begin(START + 1)
     assert (relocation.under_way, relocation.deadline) == (True, START + SPREADING)
+    relocation.told({"b"}, START)
+    assert relocation.deadline == START + TELL_EVERY
+    relocation.told((), START)
+    assert relocation.deadline == START + SPREADING
     relocation.end()
-    assert not relocation.under_way
+    assert (relocation.under_way, relocation.deadline) == (False, inf)
     assert relocation.begin(START + 5)
 
 
@@ -176,17 +181,64 @@ def test_who_reads_a_packet_in_order_is_told_both_at_once():
     assert not other.is_claimed("a")
 
 
-def test_what_was_told_is_outbid_when_it_changes_once_more():
-    """Who follows to the first of the two places follows to the second."""
+def test_they_are_told_again_and_again_until_it_arrives():
+    """The first packet may be lost, and who hears of the leave alone lets go of the tunnel. Nothing is new in it."""
+    node = knowing("b", incarnation=TODAY, meta=b"mine")
+    node.move(THERE.ip.packed, START, confidants={"b"})
+    pair = [(endpoint(2), (Dead(TODAY, "a", "a"), Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"mine")))]
+    assert told(node) == pair
+    hush(node)
+    for again in range(1, 4):
+        node.handle_timer(START + again * TELL_EVERY - 0.001)
+        assert told(node) == []
+        node.handle_timer(START + again * TELL_EVERY)
+        assert told(node) == pair
+    node.handle_timer(START + SPREADING)
+    node.actions()
+    hush(node)
+    node.handle_timer(START + SPREADING + 2 * TELL_EVERY)
+    assert told(node) == []
+
+
+def test_who_is_told_again_after_it_follows_stays_where_it_is():
+    """The leave is that of the life before."""
+    node = make_node("z", endpoint(9))
+    leave, arrival = Dead(TODAY, "a", "a"), Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"mine")
+    node.receive_datagram(sealed(alive("a", 1, TODAY), leave, arrival), HERE, START)
+    pass_time(node, START + LAN.probe_interval)
+    follows = held(node, "a")
+    assert (follows.state, follows.endpoint) == (NodeState.ALIVE, THERE)
+    node.events()
+    node.receive_datagram(sealed(leave, arrival), HERE, START + LAN.probe_interval)
+    assert (held(node, "a"), node.events()) == (follows, [])
+
+
+@pytest.mark.parametrize("where", [THERE, HERE], ids=["metadata", "address"])
+def test_what_was_told_is_outbid_when_it_changes_once_more(where):
+    """Who follows to the first of the two places follows to the second, and who has the former metadata is told."""
     node = knowing("b", incarnation=TODAY, meta=b"mine")
     node.move(THERE.ip.packed, START, confidants={"b"})
     node.actions()
-    node.move(HERE.ip.packed, START + 1, confidants={"b"})
-    arrival = Alive(TODAY + 2, "a", HERE.ip.packed, PORT, b"mine")
-    assert [messages[1] for _, messages in told(node)] == [arrival]
+    hush(node)
+    if where == HERE:
+        node.move(HERE.ip.packed, START + 1, confidants={"b"})
+    else:
+        node.update_meta(b"newer", START + 1)
+        node.handle_timer(START + 1 + TELL_EVERY)
+    arrival = Alive(TODAY + 2, "a", where.ip.packed, PORT, b"mine" if where == HERE else b"newer")
+    assert [messages for _, messages in told(node)] == [(Dead(TODAY + 1, "a", "a"), arrival)]
     hush(node)
     node.handle_timer(START + SPREADING)
     assert encode(arrival) in waiting(node)
+
+    other = make_node("z", endpoint(9))
+    first = Alive(TODAY + 1, "a", THERE.ip.packed, PORT, b"mine")
+    other.receive_datagram(sealed(alive("a", 1, TODAY), Dead(TODAY, "a", "a"), first), HERE, START)
+    pass_time(other, START + LAN.probe_interval)
+    assert held(other, "a").endpoint == THERE
+    other.receive_datagram(sealed(Dead(TODAY + 1, "a", "a"), arrival), HERE, START + LAN.probe_interval)
+    pass_time(other, START + 3 * LAN.probe_interval)
+    assert (held(other, "a").endpoint, held(other, "a").meta) == (where, arrival.meta)
 
 
 @pytest.mark.parametrize("confidants", [(), ("n2", "n3", "n5")])
