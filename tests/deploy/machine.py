@@ -31,7 +31,7 @@ SUITES: Final = ("bookworm", "trixie")
 
 # Mounts and processes are of namespaces that end with the machine. $1 is its directory, $2 the layers, $3 what becomes
 # /srv, and the rest are options. Landlock's calls are unknown to the older systemd-nspawn, whose filter would answer in
-# the kernel's place.
+# the kernel's place. The TUN device is everybody's, as udev has it on a Debian, and may not be here.
 _ENTER: Final = """
 mkdir -p "$1/upper" "$1/work" "$1/merged"
 mount -t proc proc /proc
@@ -39,10 +39,12 @@ mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/
 mkdir -p "$1/merged/srv"
 mount --bind "$3" "$1/merged/srv"
 mount -o remount,bind,ro "$1/merged/srv"
+mknod -m 666 "$1/tun" c 10 200
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --capability=CAP_NET_ADMIN --machine=node1 \
   --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" --hostname=node1 \
-  --resolv-conf=off --timezone=off --link-journal=no --bind=/dev/net/tun "${@:4}" --directory "$1/merged" --boot
+  --resolv-conf=off --timezone=off --link-journal=no --bind="$1/tun:/dev/net/tun" \
+  "${@:4}" --directory "$1/merged" --boot
 """
 
 # A name a line, with what it is: as JSON, that names with any bytes may come through.

@@ -129,6 +129,13 @@ def test_who_starts_what_cannot_start_hears_of_it_and_it_starts_when_it_can(scri
     until(lambda: main_pid(scripted, HELPER) > 0 and status(scripted), 30, "both are there")
 
 
+def test_a_wireguard_go_that_cannot_start_says_why_in_the_journal(scripted: Machine) -> None:
+    """Where no udev has opened the device to all."""
+    scripted.good("chmod", "600", "/dev/net/tun")
+    assert scripted.run("systemctl", "start", "wesher-wireguard-go").status == 1
+    assert "Failed to create TUN device: permission denied" in scripted.journal()
+
+
 def test_a_check_of_a_unit_names_what_its_program_would_never_see(scripted: Machine) -> None:
     """A hosts file that systemd cannot open for the helper, and a device that the launcher's unit closes."""
     scripted.good("sh", "-ec", "mount --bind /etc/hosts /etc/hosts; mount -o remount,bind,ro /etc/hosts")
