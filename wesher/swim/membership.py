@@ -100,9 +100,8 @@ class Membership:
     def update_meta(self, meta: bytes) -> None:
         """Announce new metadata, between two addresses only when it arrives."""
         if self._relocation.under_way:
-            self._members.put(
-                replace(self.me, meta=meta, incarnation=self._next_incarnation())
-            )  # outbids what was told
+            outbidding = self._next_incarnation()  # the confidants were told of the other metadata
+            self._members.put(replace(self.me, meta=meta, incarnation=outbidding))
         else:
             self._announce(meta, self._next_incarnation())
 
