@@ -129,6 +129,16 @@ def test_who_starts_what_cannot_start_hears_of_it_and_it_starts_when_it_can(scri
     until(lambda: main_pid(scripted, HELPER) > 0 and status(scripted), 30, "both are there")
 
 
+def test_no_unit_is_kept_from_starting_for_having_been_started_often(scripted: Machine) -> None:
+    """Systemd's own limit is five times in ten seconds, and then nobody starts it but by hand."""
+    units = (HELPER, AGENT, "wesher-wireguard-go.service", "wesher-launcher.service", "wesher-privhelper.socket")
+    for unit in units:
+        limit = scripted.good("systemctl", "show", "--property=StartLimitIntervalUSec", "--value", unit).strip()
+        assert limit == "0", unit
+    for _ in range(7):
+        scripted.good("systemctl", "restart", units[-1])
+
+
 def test_a_wireguard_go_that_cannot_start_says_why_in_the_journal(scripted: Machine) -> None:
     """Where no udev has opened the device to all."""
     scripted.good("chmod", "600", "/dev/net/tun")
