@@ -130,7 +130,7 @@ def test_who_starts_what_cannot_start_hears_of_it_and_it_starts_when_it_can(scri
 
 
 def test_no_unit_is_kept_from_starting_for_having_been_started_often(scripted: Machine) -> None:
-    """Systemd's own limit is five times in ten seconds, and then nobody starts it but by hand."""
+    """Systemd's own limit is five times in ten seconds, and an agent without its socket is no use."""
     units = (HELPER, AGENT, "wesher-wireguard-go.service", "wesher-launcher.service", "wesher-privhelper.socket")
     for unit in units:
         limit = scripted.good("systemctl", "show", "--property=StartLimitIntervalUSec", "--value", unit).strip()
