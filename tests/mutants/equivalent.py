@@ -56,6 +56,7 @@ _LINE: Final[dict[str, str]] = {
 
 _KEYS: Final = {
     "rotation._part: key.rank > primary.rank -> key.rank >= primary.rank": "those would have one fingerprint",
+    "rotation._with_room: heard.rank < lowest.rank -> heard.rank <= lowest.rank": "those would have one fingerprint",
 }
 
 EQUIVALENT: Final = {"gossip": _GOSSIP, "keys": _KEYS, "line": _LINE}

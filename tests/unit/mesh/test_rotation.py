@@ -171,10 +171,11 @@ def test_in_a_full_ring_a_key_that_is_not_used_takes_the_place_of_a_lower_one():
     assert set(keys.ring) == {FIRST, SECOND, THIRD, *OTHERS, FIFTH}
 
 
-def test_in_a_full_ring_a_used_key_takes_the_place_of_one_that_never_was():
-    """Nothing was sealed with that; and others seal with this."""
-    keys = hear(full(), record(FIFTH, NOW + 3, USED), NOW + 3)
-    assert keys.primary.key == FIFTH
+@pytest.mark.parametrize(("epoch", "seals"), [(NOW + 3, True), (NOW - 3, False)], ids=["newest", "older"])
+def test_in_a_full_ring_a_used_key_takes_the_place_of_one_that_never_was(epoch, seals):
+    """Nothing was sealed with that; and others seal with this, or did, however old it is."""
+    keys = hear(full(), record(FIFTH, epoch, USED), NOW + 3)
+    assert (keys.primary.key == FIFTH) is seals
     assert set(keys.ring) == {FIRST, SECOND, THIRD, *OTHERS, FIFTH}
 
 
